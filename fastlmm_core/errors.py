@@ -1,0 +1,33 @@
+"""Exceptions and warnings.
+
+Every exception derives from `FastLMMError` and from the builtin that fits, and
+its message says what was found, where, and what to do about it.
+"""
+
+
+class FastLMMError(Exception):
+    """Base of all errors raised by fastlmm_core."""
+
+
+class FormulaError(FastLMMError, ValueError):
+    """A formula that does not parse or names what the data lack; the place is marked."""
+
+
+class ModelError(FastLMMError, ValueError):
+    """A model that the data cannot identify, or that does not fit in memory."""
+
+
+class DataError(FastLMMError, ValueError):
+    """Values that no model can be fitted to: infinite, non-numeric, no rows left."""
+
+
+class NumericalError(FastLMMError, ArithmeticError):
+    """A kernel could not complete, e.g. a pivot that is not positive."""
+
+
+class RankWarning(UserWarning):
+    """Aliased columns of the fixed effects were dropped."""
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit ended without a certificate of optimality."""
