@@ -1,0 +1,97 @@
+# Builds, checks and measures fastlmm_core.  From a fresh clone: make demo, make test.
+# An active virtual environment is used as it is; otherwise one is made in .venv.
+
+PYTHON ?= python3
+VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),$(CURDIR)/.venv)
+BIN := $(VENV)/bin
+EXTRAS ?=
+PYTEST_ARGS ?=
+comma := ,
+SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
+	$(shell find fastlmm_core src_c -type f ! -name '*.so' ! -name '*.pyc' 2>/dev/null)
+STAMPS := build/stamps$(subst /,-,$(abspath $(VENV)))
+
+.PHONY: demo test lint sanitize valgrind bench wheel-test clean help
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make demo        install, fit sleepstudy and InstEval, print both summaries
+demo: $(STAMPS)/package
+	@cd $(VENV) && bin/python -m fastlmm_core.demo
+
+## make test        install with the test extra, run the suite on the installed package
+test: $(STAMPS)/test
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+## make lint        ruff, cython-lint, mypy
+lint: $(STAMPS)/lint
+	$(BIN)/ruff check .
+	$(BIN)/cython-lint src_c/cython
+	$(BIN)/mypy
+
+## make sanitize    the kernels under AddressSanitizer and UndefinedBehaviorSanitizer, fast tests
+sanitize: build/asan/stamp $(STAMPS)/test
+	PYTHONPATH=$(CURDIR)/build/asan/site LD_PRELOAD="$$(cc -print-file-name=libasan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -p no:faulthandler -m "not slow and not reference" $(SANITIZE_TESTS)
+SANITIZE_TESTS ?= tests
+
+## make valgrind    the kernel tests under memcheck (slow)
+valgrind: $(STAMPS)/test
+	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind --error-exitcode=9 --leak-check=no --undef-value-errors=no \
+	-q $(BIN)/python -m pytest -q -p no:faulthandler -m "not slow" tests/crossprod tests/mme
+
+## make bench       the benchmark grid; writes below bench/results
+bench: $(STAMPS)/bench
+	cd bench && $(BIN)/python run.py
+
+## make wheel-test  sdist, wheel from the sdist, and the suite on that wheel outside the checkout
+wheel-test: $(STAMPS)/build
+	rm -rf build/wheel-test && mkdir -p build/wheel-test/run
+	$(BIN)/python -m build --outdir build/wheel-test/dist .
+	$(PYTHON) -m venv build/wheel-test/venv
+	build/wheel-test/venv/bin/python -m pip install -q "$$(echo build/wheel-test/dist/*.whl)[test]"
+	cp -r tests pyproject.toml README.md build/wheel-test/run/
+	cd build/wheel-test/run && ../venv/bin/pytest $(PYTEST_ARGS)
+
+## make clean       remove what the build made, and .venv
+clean:
+	rm -rf build dist *.egg-info .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find fastlmm_core -name '*.so' -delete -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	|| { echo "fastlmm_core needs Python 3.10 or newer; call make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments:" \
+	"install the package python3-venv, or activate an environment of your own first" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# one wheel serves every environment; stale copies of removed modules must not get into it
+build/wheel/stamp: $(SOURCES) | $(BIN)/python
+	rm -rf build/wheel build/lib* build/bdist*
+	$(BIN)/python -m pip wheel -q --no-deps -w build/wheel .
+	@touch $@
+
+$(STAMPS)/package: build/wheel/stamp
+	$(BIN)/python -m pip install -q "$$(echo build/wheel/*.whl)$(if $(EXTRAS),[$(EXTRAS)])"
+	$(BIN)/python -m pip install -q --force-reinstall --no-deps build/wheel/*.whl
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/test $(STAMPS)/bench: $(STAMPS)/%: $(STAMPS)/package
+	$(BIN)/python -m pip install -q "$$(echo build/wheel/*.whl)[$*$(if $(EXTRAS),$(comma)$(EXTRAS))]"
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/lint: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q 'ruff>=0.12' 'cython-lint>=0.16' 'mypy>=1.15' 'pandas-stubs>=2.2' numpy
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/build: | $(BIN)/python
+	$(BIN)/python -m pip install -q 'build>=1.2'
+	@mkdir -p $(@D) && touch $@
+
+build/asan/stamp: $(SOURCES) | $(BIN)/python
+	rm -rf build/asan build/lib* build/bdist*
+	FASTLMM_CORE_SANITIZE=1 $(BIN)/python -m pip install -q --no-deps --target build/asan/site .
+	@touch $@
