@@ -7,9 +7,9 @@ BIN := $(VENV)/bin
 EXTRAS ?=
 PYTEST_ARGS ?=
 comma := ,
-SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
+SOURCES := setup.py pyproject.toml MANIFEST.in \
 	$(shell find fastlmm_core src_c -type f ! -name '*.so' ! -name '*.pyc' 2>/dev/null)
-STAMPS := build/stamps$(subst /,-,$(abspath $(VENV)))
+STAMPS := $(VENV)/.fastlmm_core
 
 .PHONY: demo test lint sanitize valgrind bench wheel-test clean help
 .DELETE_ON_ERROR:
@@ -54,7 +54,7 @@ wheel-test: $(STAMPS)/build
 	$(PYTHON) -m venv build/wheel-test/venv
 	build/wheel-test/venv/bin/python -m pip install -q "$$(echo build/wheel-test/dist/*.whl)[test]"
 	cp -r tests pyproject.toml README.md build/wheel-test/run/
-	cd build/wheel-test/run && ../venv/bin/pytest $(PYTEST_ARGS)
+	cd build/wheel-test/run && FASTLMM_REFERENCE=$${FASTLMM_REFERENCE:-$(CURDIR)/../shared/reference} ../venv/bin/pytest $(PYTEST_ARGS)
 
 ## make clean       remove what the build made, and .venv
 clean:
@@ -79,12 +79,8 @@ $(STAMPS)/package: build/wheel/stamp
 	$(BIN)/python -m pip install -q --force-reinstall --no-deps build/wheel/*.whl
 	@mkdir -p $(@D) && touch $@
 
-$(STAMPS)/test $(STAMPS)/bench: $(STAMPS)/%: $(STAMPS)/package
+$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/bench: $(STAMPS)/%: $(STAMPS)/package
 	$(BIN)/python -m pip install -q "$$(echo build/wheel/*.whl)[$*$(if $(EXTRAS),$(comma)$(EXTRAS))]"
-	@mkdir -p $(@D) && touch $@
-
-$(STAMPS)/lint: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install -q 'ruff>=0.12' 'cython-lint>=0.16' 'mypy>=1.15' 'pandas-stubs>=2.2' numpy
 	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/build: | $(BIN)/python
