@@ -25,6 +25,10 @@ class NumericalError(FastLMMError, ArithmeticError):
     """A kernel could not complete, e.g. a pivot that is not positive."""
 
 
+class MissingDependencyError(FastLMMError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
 class RankWarning(UserWarning):
     """Aliased columns of the fixed effects were dropped."""
 
