@@ -21,10 +21,21 @@ from setuptools import Extension, setup
 # extension -> C sources below src_c/
 EXTENSIONS = {
     "_encode": ["encode/encode.c"],
-    "_rows": ["rows/columns.c"],
-    "_pass": ["crossprod/pass.c", "rows/columns.c"],
-    "_tree": ["numeric/tree.c"],
-    "_crossed": ["numeric/crossed.c"],
+    "_rows": ["rows/columns.c", "rows/quantiles.c", "crossprod/codes.c"],
+    "_pass": [
+        "crossprod/pass.c",
+        "crossprod/blocks.c",
+        "crossprod/codes.c",
+        "crossprod/pairs.c",
+        "rows/columns.c",
+    ],
+    "_tree": ["numeric/tree_levels.c", "numeric/tree_pack.c", "numeric/tree_chain.c", "numeric/tree_inner.c"],
+    "_crossed": [
+        "numeric/crossed_leaf.c",
+        "numeric/crossed_columns.c",
+        "numeric/crossed_stacked.c",
+        "numeric/crossed_dense.c",
+    ],
 }
 
 

@@ -46,13 +46,13 @@ typedef enum {
 #endif
 
 /* Vectorise the next loop although it reassociates or may alias. */
-#define FLM_PRAGMA(text) _Pragma(#text)
+#define FLM_PRAGMA(...) _Pragma(#__VA_ARGS__)
 #if defined(_OPENMP)
 #define FLM_SIMD FLM_PRAGMA(omp simd)
-#define FLM_SIMD_SUM(list) FLM_PRAGMA(omp simd reduction(+ : list))
+#define FLM_SIMD_SUM(...) FLM_PRAGMA(omp simd reduction(+ : __VA_ARGS__))
 #else
 #define FLM_SIMD
-#define FLM_SIMD_SUM(list)
+#define FLM_SIMD_SUM(...)
 #endif
 
 #endif

@@ -1,0 +1,44 @@
+/* The one pass over the rows: C = U'WU and R_f[i] = Z_fi'W U for every level i.
+ *
+ * U are the columns of a `flm_columns`; every row is multiplied by sqrt(w), so
+ * all products carry the weight once.  Work is cut in pieces that depend on the
+ * data alone, and partial sums are added in the order of the pieces: results
+ * have the same bits whatever the number of threads. */
+#ifndef FLM_PASS_H
+#define FLM_PASS_H
+
+#include "flm_columns.h"
+
+typedef struct {
+    const flm_code *codes; /* (n) */
+    int32_t k;             /* columns of Z_f */
+    const int32_t *z;      /* (k) their positions in U */
+    flm_index levels;
+    double *R;             /* (pieces or 1, levels, k, u), zero on entry */
+    int64_t *counts;       /* (pieces or 1, levels), zero on entry */
+    int32_t shared;        /* 1: no level crosses a piece, all pieces write one R */
+} flm_factor;
+
+/* Scatter straight into R.  bounds (n_pieces + 1) cut the rows; C_partial
+ * (n_pieces, u, u) receives upper triangles, or is NULL. */
+flm_status flm_pass_direct(const flm_columns *columns, const double *weights, int n_pieces,
+                           const flm_index *bounds, int n_factors, const flm_factor *factors, double *C_partial,
+                           int n_threads);
+
+/* For an R much larger than the cache and rows in no order: chunks of rows are
+ * partitioned stably into buckets of 2^shift levels, then each bucket is summed
+ * in cache by one thread.  records (chunk_rows, u + 1) is scratch.  C_partial
+ * (FLM_SLICES, u, u) or NULL. */
+#define FLM_SLICES 32
+flm_status flm_pass_radix(const flm_columns *columns, const double *weights, flm_index n, flm_index chunk_rows,
+                          int shift, const flm_factor *factor, double *records, double *C_partial,
+                          int n_threads);
+
+/* Facts about codes: smallest and largest, and whether they never decrease. */
+void flm_scan_codes(const flm_code *codes, flm_index n, flm_code *smallest, flm_code *largest, int *sorted);
+
+/* parent[i] = outer level of inner level i; 0 at the first inner level that has two. */
+int flm_find_parents(const flm_code *inner, const flm_code *outer, flm_index n, flm_index levels,
+                     flm_code *parent);
+
+#endif

@@ -1,0 +1,168 @@
+#include "flm_columns.h"
+
+#include <stdlib.h>
+
+/* One factor of a column over m rows: SET starts the product, TIMES continues it. */
+#define SET(value) out[r] = ((value)-center) * multiplier
+#define TIMES(value) out[r] *= (value)-center
+
+#define LOOP(OP, type, index)                                                                                \
+    {                                                                                                        \
+        const type *x = (const type *)atom->data + lo;                                                       \
+        FLM_SIMD                                                                                             \
+        for (int r = 0; r < m; r++)                                                                          \
+            OP((double)x[index]);                                                                            \
+    }                                                                                                        \
+    break;
+
+#define BY_KIND(OP, index)                                                                                   \
+    switch (atom->kind) {                                                                                    \
+    case FLM_F64: LOOP(OP, double, index)                                                                    \
+    case FLM_F32: LOOP(OP, float, index)                                                                     \
+    case FLM_I64: LOOP(OP, int64_t, index)                                                                   \
+    case FLM_I32: LOOP(OP, int32_t, index)                                                                   \
+    case FLM_I16: LOOP(OP, int16_t, index)                                                                   \
+    case FLM_I8: LOOP(OP, int8_t, index)                                                                     \
+    case FLM_U8: LOOP(OP, uint8_t, index)                                                                    \
+    default: {                                                                                               \
+        const int32_t *x = (const int32_t *)atom->data + lo;                                                 \
+        const double *table = atom->table;                                                                   \
+        FLM_SIMD                                                                                             \
+        for (int r = 0; r < m; r++)                                                                          \
+            OP(table[x[index]]);                                                                             \
+    }                                                                                                        \
+    }
+
+FLM_INLINE void set_factor(const flm_atom *atom, double center, double multiplier, flm_index lo, int m,
+                           double *restrict out)
+{
+    BY_KIND(SET, r)
+}
+
+FLM_INLINE void times_factor(const flm_atom *atom, double center, flm_index lo, int m, double *restrict out)
+{
+    BY_KIND(TIMES, r)
+}
+
+FLM_INLINE void set_gathered(const flm_atom *atom, double center, double multiplier,
+                             const flm_index *restrict rows, int m, double *restrict out)
+{
+    const flm_index lo = 0;
+    BY_KIND(SET, rows[r])
+}
+
+FLM_INLINE void times_gathered(const flm_atom *atom, double center, const flm_index *restrict rows, int m,
+                               double *restrict out)
+{
+    const flm_index lo = 0;
+    BY_KIND(TIMES, rows[r])
+}
+
+FLM_INLINE void set_constant(double value, int m, double *restrict out)
+{
+    for (int r = 0; r < m; r++)
+        out[r] = value;
+}
+
+FLM_CLONES void flm_fill(const flm_columns *columns, flm_index lo, int m, double *block, ptrdiff_t ld)
+{
+    for (int32_t j = 0; j < columns->n_columns; j++) {
+        double *out = block + j * ld;
+        const int32_t first = columns->start[j], end = columns->start[j + 1];
+        if (first == end) {
+            set_constant(columns->multiplier[j], m, out);
+            continue;
+        }
+        set_factor(columns->atoms + columns->atom[first], columns->center[first], columns->multiplier[j], lo, m,
+                   out);
+        for (int32_t f = first + 1; f < end; f++)
+            times_factor(columns->atoms + columns->atom[f], columns->center[f], lo, m, out);
+    }
+}
+
+FLM_CLONES void flm_fill_rows(const flm_columns *columns, const flm_index *rows, int m, double *block,
+                              ptrdiff_t ld)
+{
+    for (int32_t j = 0; j < columns->n_columns; j++) {
+        double *out = block + j * ld;
+        const int32_t first = columns->start[j], end = columns->start[j + 1];
+        if (first == end) {
+            set_constant(columns->multiplier[j], m, out);
+            continue;
+        }
+        set_gathered(columns->atoms + columns->atom[first], columns->center[first], columns->multiplier[j], rows,
+                     m, out);
+        for (int32_t f = first + 1; f < end; f++)
+            times_gathered(columns->atoms + columns->atom[f], columns->center[f], rows, m, out);
+    }
+}
+
+FLM_CLONES static void add_scaled(const double *restrict block, const double *restrict coefficients, int u, int m,
+                                  double *restrict out)
+{
+    for (int j = 0; j < u; j++) {
+        const double b = coefficients[j], *restrict column = block + (ptrdiff_t)j * FLM_BLOCK;
+        FLM_SIMD
+        for (int r = 0; r < m; r++)
+            out[r] += b * column[r];
+    }
+}
+
+static void add_by_code(const double *restrict block, const flm_code *restrict codes, const double *restrict b,
+                        int k, int m, double *restrict out)
+{
+    for (int r = 0; r < m; r++) {
+        if (codes[r] < 0)
+            continue;
+        const double *bi = b + (ptrdiff_t)codes[r] * k;
+        double sum = 0;
+        for (int a = 0; a < k; a++)
+            sum += bi[a] * block[(ptrdiff_t)a * FLM_BLOCK + r];
+        out[r] += sum;
+    }
+}
+
+/* Rows are independent here, so blocks go to threads in any order. */
+static flm_status add_rows(const flm_columns *columns, const flm_code *codes, const double *coefficients,
+                           flm_index lo, flm_index hi, double *out, int n_threads)
+{
+    const int u = columns->n_columns;
+    const flm_index n_blocks = (hi - lo + FLM_BLOCK - 1) / FLM_BLOCK;
+    int failed = 0;
+    if (u == 0)
+        return FLM_OK;
+#pragma omp parallel num_threads(n_threads) if (n_blocks > 64)
+    {
+        double *block = malloc(sizeof(double) * FLM_BLOCK * (size_t)u);
+        if (!block) {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp for schedule(static)
+        for (flm_index i = 0; i < n_blocks; i++) {
+            const flm_index at = lo + i * FLM_BLOCK;
+            const int m = (int)(hi - at < FLM_BLOCK ? hi - at : FLM_BLOCK);
+            if (!block)
+                continue;
+            flm_fill(columns, at, m, block, FLM_BLOCK);
+            if (codes)
+                add_by_code(block, codes + at, coefficients, u, m, out + (at - lo));
+            else
+                add_scaled(block, coefficients, u, m, out + (at - lo));
+        }
+        free(block);
+    }
+    return failed ? FLM_NO_MEMORY : FLM_OK;
+}
+
+flm_status flm_add_fixed(const flm_columns *columns, const double *coefficients, flm_index lo, flm_index hi,
+                         double *out, int n_threads)
+{
+    return add_rows(columns, NULL, coefficients, lo, hi, out, n_threads);
+}
+
+flm_status flm_add_random(const flm_columns *columns, const flm_code *codes, const double *b, flm_index lo,
+                          flm_index hi, double *out, int n_threads)
+{
+    return add_rows(columns, codes, b, lo, hi, out, n_threads);
+}
