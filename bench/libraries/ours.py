@@ -1,0 +1,35 @@
+"""fastlmm_core: `lmer` and the printed summary with Satterthwaite's degrees of freedom."""
+
+from . import Stages
+
+
+def load():
+    import numpy
+    import scipy
+
+    import fastlmm_core
+
+    fastlmm_core.lmer  # noqa: B018  the public call must exist
+    versions = {"numpy": numpy.__version__, "scipy": scipy.__version__}
+    return {"fastlmm_core": getattr(fastlmm_core, "__version__", "source"), **versions}
+
+
+def refuses(model):
+    return ""
+
+
+def prepare(frame, model):
+    return frame
+
+
+def fit(frame, model, settings):
+    import fastlmm_core
+
+    stages = Stages()
+    with stages("lmer"):
+        fitted = fastlmm_core.lmer(model.formula, frame, reml=settings["reml"], n_threads=settings["threads"])
+    with stages("summary"):
+        str(fitted.summary())
+    kind = "REML" if settings["reml"] else "ML"
+    return {"criterion": float(-2 * fitted.llf), "kind": kind, "stages": stages.seconds,
+            "converged": bool(fitted.converged)}
