@@ -1,0 +1,151 @@
+"""What needs the rows: design columns evaluated block by block, never stored whole.
+
+`ScaledColumn` is the form every kernel reads: ``multiplier * prod(x_a - center_a)``.
+The functions that take `Column` objects work in original units.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastlmm_core._kernels._rows import ColumnProgram, residual_summary
+from fastlmm_core.crossprod.threads import resolve_threads
+from fastlmm_core.formula.terms import Atom, Column
+
+
+@dataclass(frozen=True)
+class ScaledColumn:
+    """``multiplier * prod(atom - center)``; equal records are equal columns.
+
+    ``centers`` has one entry per atom and is 0 where nothing is subtracted.
+    """
+
+    atoms: tuple[int, ...] = ()
+    centers: tuple[float, ...] = ()
+    multiplier: float = 1.0
+
+    @property
+    def is_one(self) -> bool:
+        """Whether this is the constant 1."""
+        return not self.atoms and self.multiplier == 1.0
+
+
+def column_program(atoms: Sequence[Atom], columns: Sequence[ScaledColumn], n: int) -> ColumnProgram:
+    """Compile columns for the kernels; only the atoms that occur are touched."""
+    used = sorted({a for column in columns for a in column.atoms})
+    place = {a: i for i, a in enumerate(used)}
+    tables = [None if atoms[a].table is None else np.ascontiguousarray(atoms[a].table, np.float64) for a in used]
+    return ColumnProgram(
+        n,
+        [atoms[a].values for a in used],
+        tables,
+        np.cumsum([0, *(len(column.atoms) for column in columns)]),
+        [place[a] for column in columns for a in column.atoms],
+        [c for column in columns for c in column.centers],
+        [column.multiplier for column in columns],
+    )
+
+
+def raw_columns(columns: Sequence[Column]) -> list[ScaledColumn]:
+    """Columns in original units."""
+    return [ScaledColumn(column.atoms, (0.0,) * len(column.atoms)) for column in columns]
+
+
+def dense_columns(
+    atoms: Sequence[Atom], columns: Sequence[Column], n: int, rows: np.ndarray | slice | None = None
+) -> np.ndarray:
+    """Columns as a (m, p) float64 array, Fortran order.
+
+    Parameters
+    ----------
+    rows : slice with step 1, (m,) integer array, or None for all rows
+    """
+    program = column_program(atoms, raw_columns(columns), n)
+    if rows is None:
+        return program.dense(0, n)
+    if isinstance(rows, slice):
+        lo, hi, step = rows.indices(n)
+        if step == 1:
+            return program.dense(lo, max(lo, hi))
+        rows = np.arange(lo, hi, step)
+    return program.dense_rows(np.ascontiguousarray(rows, np.int64))
+
+
+def linear_predictor(
+    atoms: Sequence[Atom],
+    columns: Sequence[Column],
+    beta: np.ndarray,
+    n: int,
+    lo: int = 0,
+    hi: int | None = None,
+    out: np.ndarray | None = None,
+    n_threads: int | None = None,
+) -> np.ndarray:
+    """``X beta`` over rows ``lo .. hi`` in original units, without forming X.
+
+    ``out`` (hi - lo,) float64 is overwritten when given.  Columns whose
+    coefficient is exactly 0 are skipped; NaN coefficients must be replaced by the caller.
+    """
+    beta = np.asarray(beta, np.float64)
+    if beta.shape != (len(columns),):
+        raise ValueError(f"{beta.shape} coefficients for {len(columns)} columns")
+    hi = n if hi is None else hi
+    used = np.flatnonzero(beta)
+    if out is None:
+        out = np.zeros(hi - lo)
+    else:
+        out[:] = 0.0
+    program = column_program(atoms, raw_columns([columns[j] for j in used]), n)
+    program.add_fixed(beta[used], lo, hi, out, resolve_threads(n_threads))
+    return out
+
+
+def add_random_effects(
+    out: np.ndarray,
+    codes: np.ndarray,
+    atoms: Sequence[Atom],
+    columns: Sequence[Column],
+    b: np.ndarray,
+    n_threads: int | None = None,
+) -> np.ndarray:
+    """``out[r] += z_r' b[codes[r]]`` in original units, in place; returns ``out``.
+
+    Parameters
+    ----------
+    out : (n,) float64
+    codes : (n,) int32
+        A negative code contributes nothing.
+    b : (levels, q) float64
+    """
+    program = column_program(atoms, raw_columns(columns), len(out))
+    codes = np.ascontiguousarray(codes, np.int32)
+    program.add_random(codes, np.ascontiguousarray(b, np.float64), out, resolve_threads(n_threads))
+    return out
+
+
+def quantiles_and_moments(
+    y: np.ndarray,
+    eta: np.ndarray,
+    sigma: float,
+    weights: np.ndarray | None = None,
+    probs: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    n_threads: int | None = None,
+) -> tuple[np.ndarray, float, float]:
+    """Exact type-7 quantiles (R's default), sum and sum of squares of ``sqrt(w) (y - eta) / sigma``.
+
+    The residuals are not stored: three passes over ``y`` and ``eta`` and a few
+    megabytes.  Raises ValueError when a residual is not finite.
+    """
+    y = np.ascontiguousarray(y, np.float64)
+    eta = np.ascontiguousarray(eta, np.float64)
+    if weights is not None:
+        weights = np.ascontiguousarray(weights, np.float64)
+    at = np.asarray(probs, np.float64) * (len(y) - 1)
+    below = np.floor(at + 4 * np.finfo(float).eps).astype(np.int64)
+    above = np.minimum(below + 1, len(y) - 1)
+    ranks = np.concatenate([below, above])
+    order, total, square = residual_summary(y, eta, weights, float(sigma), ranks, resolve_threads(n_threads))
+    fraction = np.maximum(at - below, 0.0)
+    low, high = order[: len(at)], order[len(at) :]
+    return low + fraction * (high - low), total, square
