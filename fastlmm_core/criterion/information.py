@@ -73,7 +73,9 @@ def exact_hessian(objective: ProfiledObjective, point: Point, X: np.ndarray) -> 
     return 0.5 * (H + H.T)
 
 
-def average_hessian(objective: ProfiledObjective, point: Point, directions: Sequence[Direction]) -> np.ndarray:
+def average_hessian(
+    objective: ProfiledObjective, point: Point, directions: Sequence[Direction]
+) -> np.ndarray:
     """Average information (r, r) on the scale of the objective, sigma^2 profiled out."""
     objective.gradient(point)
     objective.at(point)

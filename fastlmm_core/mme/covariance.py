@@ -101,7 +101,10 @@ class ThetaMap:
         self.inverse_maps = tuple(np.linalg.inv(B) for B in self.maps)
         # parameter -> (term, row, column) of L
         self.entries = tuple(
-            (t, a, b) for t, block in enumerate(self.blocks) for b in range(block.q) for a in range(b, block.q)
+            (t, a, b)
+            for t, block in enumerate(self.blocks)
+            for b in range(block.q)
+            for a in range(b, block.q)
         )
 
     @property

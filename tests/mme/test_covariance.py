@@ -37,7 +37,8 @@ def test_standardized_blocks_map_back(theta_map, theta):
         np.testing.assert_allclose(np.triu(L, 1), 0)
         np.testing.assert_allclose(L @ L.T, Tf, atol=1e-14)
     for block, B, Tt in zip(BLOCKS, MAPS, theta_map.term_T(theta)):
-        np.testing.assert_allclose(B @ T[block.factor][block.rows, block.rows] @ B.T, Tt, rtol=1e-12, atol=1e-15)
+        back = B @ T[block.factor][block.rows, block.rows] @ B.T
+        np.testing.assert_allclose(back, Tt, rtol=1e-12, atol=1e-15)
     assert T[1][0, 2] == T[1][1, 2] == 0
     np.testing.assert_allclose(theta_map.theta_from_Lambda(Lambda), theta, rtol=1e-12)
     np.testing.assert_allclose(theta_map.theta_from_T(T), theta, rtol=1e-9)

@@ -1,0 +1,39 @@
+"""What is known about the end of a search."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Step(NamedTuple):
+    """One iteration: the value it started from, its Newton decrement, the step length taken."""
+
+    value: float
+    decrement: float
+    step: float
+
+
+@dataclass(eq=False)
+class Certificate:
+    """Evidence that a search ended at a minimum, or the reason why not.
+
+    newton_decrement : ``g'H^-1 g / 2``, the criterion a Newton step would still gain.
+    max_scaled_gradient : largest ``|g_j| / sqrt(H_jj)`` over the free coordinates.
+    min_hessian_eigenvalue : of the Hessian in the free coordinates scaled to a
+        unit diagonal; positive at a strict minimum, NaN when nothing is free.
+    boundary : names of the diagonal parameters that are exactly 0.
+    kkt_min_eigenvalue : smallest eigenvalue of the gradient in T over the
+        directions of lost rank, >= 0 (to tolerance) at a minimum; NaN without.
+    """
+
+    converged: bool
+    reason: str
+    iterations: int
+    n_values: int
+    n_gradients: int
+    newton_decrement: float
+    max_scaled_gradient: float
+    min_hessian_eigenvalue: float
+    boundary: tuple[str, ...]
+    kkt_min_eigenvalue: float
+    n_starts: int
+    trace: list[Step] = field(default_factory=list)

@@ -1,0 +1,361 @@
+"""Newton's method on a product of cones of positive semidefinite matrices.
+
+Every term's relative covariance T lives on the manifold of some rank, in the
+coordinates of `chart`.  An iteration forms gradient and Hessian there, and
+
+* takes a Newton step, eigenvalues by absolute value, with a line search;
+* where the step would carry the last pivot of a term through zero, tries the
+  face of the cone where it is exactly zero and stays if the criterion is not
+  higher and the Karush-Kuhn-Tucker condition holds there;
+* where a term without full rank has a direction along which the criterion
+  falls, adds that direction to the step.
+
+So a variance of zero is found, not approached, and a search that starts on the
+boundary leaves it.  The search ends when the Newton decrement, the criterion
+still to gain, is negligible, the Hessian has no negative eigenvalue on the free
+coordinates and the condition holds on the others.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastlmm_core.criterion.profiled import Point, ProfiledObjective
+from fastlmm_core.errors import NumericalError
+from fastlmm_core.mme.covariance import ThetaMap, lower_factor
+from fastlmm_core.optimize.certificate import Certificate, Step
+from fastlmm_core.optimize.chart import Chart
+from fastlmm_core.optimize.control import Control
+from fastlmm_core.optimize.newton import Quadratic, descent, differenced, quadratic
+from fastlmm_core.optimize.start import starting_factors, wanted_starts
+
+SHRINK = 0.1
+"""A pivot keeps at least this fraction of itself in one step."""
+CHEAP = 2e6
+"""Flops of one gradient below which its differences may polish average information."""
+SADDLE = -1e-6
+"""Scaled Hessian eigenvalue below which a stationary point is not a minimum."""
+
+
+@dataclass(eq=False)
+class Optimum:
+    """Where a search ended.
+
+    ``Lambda`` and ``T`` per factor (k, k), standardized; ``theta`` in original
+    units and lme4's order; ``point`` has its gradient filled.
+    """
+
+    Lambda: list[np.ndarray]
+    T: list[np.ndarray]
+    theta: np.ndarray
+    point: Point
+    certificate: Certificate
+
+
+@dataclass(eq=False)
+class _Search:
+    """One start: the current chart and point, and what has been seen on the way."""
+
+    objective: ProfiledObjective
+    control: Control
+    chart: Chart
+    point: Point
+    trace: list[Step]
+    regrets: dict[int, float]
+    model: Quadratic | None = None
+    decrement: float = float("nan")
+    min_eigenvalue: float = float("nan")
+    scaled_gradient: float = 0.0
+    converged: bool = False
+    reason: str = ""
+    iterations: int = 0
+
+    @property
+    def noise(self) -> float:
+        return self.objective.rounding(self.point.value)
+
+    @property
+    def floor(self) -> float:
+        tol = self.control.tol
+        return max(1e-10 if tol is None else tol, self.noise)
+
+
+def minimize(
+    objective: ProfiledObjective,
+    theta_map: ThetaMap,
+    *,
+    start: np.ndarray | None = None,
+    control: Control | None = None,
+    names: list[str] | None = None,
+) -> Optimum:
+    """Minimise the profiled objective over the relative covariances.
+
+    Parameters
+    ----------
+    objective, theta_map : the model.
+    start : theta (n_theta,) in original units; None chooses.
+    control : tolerances and number of starts.
+    names : of the entries of theta, for the certificate.
+
+    Raises
+    ------
+    NumericalError : the objective cannot be evaluated at any starting value.
+    """
+    control = control or Control()
+    values, gradients = objective.n_values, objective.n_gradients
+    best: _Search | None = None
+    n_starts = control.n_starts or wanted_starts(objective, theta_map)
+    done = 0
+    for factors in starting_factors(objective, theta_map, start, n_starts, control.seed):
+        try:
+            found = _search(objective, theta_map, factors, control, best)
+        except NumericalError:
+            if done + 1 == n_starts and best is None:
+                raise
+            continue
+        finally:
+            done += 1
+        if best is None or found.point.value < best.point.value - best.noise:
+            best = found
+        if best.reason == "interrupted":
+            break
+    counts = objective.n_values - values, objective.n_gradients - gradients
+    return _finish(objective, theta_map, best, counts, done, names)
+
+
+def _search(objective, theta_map, factors, control, known: _Search | None = None) -> _Search:
+    """Iterate from per-term factors until converged, out of iterations or interrupted."""
+    chart = Chart(theta_map, factors)
+    point = objective.evaluate(chart.Lambda(chart.M))
+    search = _Search(objective, control, chart, point, [], {})
+    try:
+        while not _iterate(search):
+            if known is not None and _same_basin(search, known):
+                search.reason = "joined an earlier start"
+                break
+            if search.iterations >= control.max_iter:
+                search.reason = f"no convergence in {control.max_iter} iterations"
+                break
+    except KeyboardInterrupt:
+        search.converged, search.reason = False, "interrupted"
+    return search
+
+
+def _iterate(search: _Search) -> bool:
+    """One iteration; true when the search is over."""
+    objective, chart, point = search.objective, search.chart, search.point
+    kind = "exact" if len(chart.map.k) == 1 else "average"
+    search.model = model = quadratic(objective, chart, point, kind)
+    if len(model.g) == 0:
+        search.decrement, search.min_eigenvalue, search.scaled_gradient = 0.0, float("nan"), 0.0
+        return _stop(search, "every variance is zero and the criterion rises in all directions")
+    step = _step(search, model)
+    search.iterations += 1
+    if search.decrement <= search.floor:
+        if not (model.exact and search.min_eigenvalue < SADDLE):
+            search.trace.append(Step(point.value, search.decrement, 0.0))
+            return _stop(search, "Newton decrement below tolerance")
+        length = _leave_saddle(search)
+    else:
+        length = _try_boundary(search, step) or _line_search(search, step)
+    search.trace.append(Step(point.value, search.decrement, length))
+    if length == 0.0:
+        if search.decrement <= 1e3 * search.floor:
+            return _stop(search, "no further decrease within rounding error")
+        search.reason = "line search found no decrease"
+        return True
+    return False
+
+
+def _stop(search: _Search, reason: str) -> bool:
+    search.converged, search.reason = True, reason
+    return True
+
+
+def _step(search: _Search, model: Quadratic) -> np.ndarray:
+    """The Newton step; released directions that it does not want are left out."""
+    previous = search.decrement
+    while True:
+        step, decrement, low, vector, worst = descent(model.g, model.H)
+        keep = [i for i in range(len(model.released)) if step[model.m + i] > 0]
+        if len(keep) == len(model.released):
+            break
+        index = np.array([*range(model.m), *(model.m + i for i in keep)], int)
+        model.released = [model.released[i] for i in keep]
+        model.g, model.H = model.g[index], model.H[index[:, None], index]
+        if not len(index):
+            search.decrement, search.min_eigenvalue = 0.0, float("nan")
+            return np.zeros(0)
+    slow = not decrement < previous / 30
+    cheap = search.objective.work <= CHEAP and not model.exact and not model.released
+    if cheap and slow and search.floor < decrement < 1e-2:
+        model.H = differenced(search.objective, search.chart, model)
+        step, decrement, low, vector, worst = descent(model.g, model.H)
+        model.exact = True
+    search.decrement, search.min_eigenvalue, search.scaled_gradient = decrement, low, worst
+    search.direction = vector[: model.m]
+    return step
+
+
+def _limited(search: _Search, step: np.ndarray, skip=()) -> np.ndarray:
+    """Keep pivots above `SHRINK` of themselves and the step within a few lengths of M.
+
+    The column of an offending pivot is shortened alone if the step still goes
+    down, else the whole step.
+    """
+    chart, model = search.chart, search.model
+    step, x, cut = step.copy(), chart.x, 1.0
+    for t, term in enumerate(chart.layout.terms):
+        for b, j in enumerate(term.pivots):
+            if t in skip and b == term.rank - 1:
+                continue
+            if step[j] < (SHRINK - 1.0) * x[j]:
+                ratio = (SHRINK - 1.0) * x[j] / step[j]
+                if b == term.rank - 1:
+                    step[term.last] *= ratio
+                else:
+                    cut = min(cut, ratio)
+    for part in chart.layout.parts:
+        size, length = np.sqrt(x[part] @ x[part]), np.sqrt(step[part] @ step[part])
+        cut = min(cut, (2.0 * size + 1.0) / max(length, 1e-300))
+    if len(step) > model.m:
+        total = sum(float((M * M).sum()) for M in chart.M)
+        cut = min(cut, (4.0 * total + 4.0) / step[model.m :].max())
+    return cut * step
+
+
+def _try_boundary(search: _Search, step: np.ndarray) -> float:
+    """Go to the face of the cone the step points through, if it is right; 1.0 if taken, else 0.0."""
+    chart, x = search.chart, search.chart.x
+    drop = {}
+    for t, term in enumerate(chart.layout.terms):
+        if not term.rank or any(entry[0] == t for entry in search.model.released):
+            continue
+        column = x[term.last]
+        size = float(column @ column)
+        ratio = 1.0 + float(column @ step[term.last]) / size
+        crawling = ratio < 0.8 and size < 1e-4
+        if (ratio <= SHRINK or crawling) and size < 0.1 * search.regrets.get(t, np.inf):
+            drop[t] = size
+    if not drop:
+        return 0.0
+    m = search.model.m
+    M = chart.moved(x + _limited(search, step, drop)[:m])
+    if _accept_face(search, chart.terms(M, drop)):
+        return 1.0
+    search.regrets.update(drop)
+    return 0.0
+
+
+def _accept_face(search: _Search, factors: list[np.ndarray]) -> bool:
+    """Move to these factors if the criterion is not higher there and no lost direction lowers it."""
+    objective = search.objective
+    chart = Chart(search.chart.map, factors)
+    try:
+        point = objective.evaluate(chart.Lambda(chart.M))
+    except NumericalError:
+        return False
+    if point.value > search.point.value + search.noise:
+        return False
+    if any(value < 0 for _, value, _ in chart.lost(objective.gradient(point))):
+        return False
+    search.chart, search.point = chart, point
+    return True
+
+
+def _line_search(search: _Search, step: np.ndarray) -> float:
+    """Backtracking with quadratic interpolation; returns the step length, 0.0 on failure."""
+    model = search.model
+    limited = _limited(search, step)
+    slope = float(model.g @ limited)
+    if not slope < 0:
+        limited = step * min(1.0, 0.1 * np.abs(search.chart.x).max(initial=1.0) / np.abs(step).max())
+        slope = float(model.g @ limited)
+    length = 1.0
+    for _ in range(40):
+        value = _move(search, limited, length, slope)
+        if value is None:
+            return length
+        gap = value - search.point.value - slope * length
+        best = -slope * length**2 / (2.0 * gap) if np.isfinite(gap) and gap > 0 else 0.0
+        length = min(max(best, 0.1 * length), 0.5 * length)
+    return 0.0
+
+
+def _move(search: _Search, step: np.ndarray, length: float, slope: float) -> float | None:
+    """Take ``length * step`` if it lowers the criterion enough (None), else say its value there."""
+    chart, model = search.chart, search.model
+    M = chart.moved(chart.x + length * step[: model.m])
+    extra = {
+        t: np.sqrt(length * amount) * w
+        for (t, _, w), amount in zip(model.released, step[model.m :])
+    }
+    try:
+        if extra:
+            moved = Chart(chart.map, chart.terms(M, extra=extra))
+            point = search.objective.evaluate(moved.Lambda(moved.M))
+        else:
+            point = search.objective.evaluate(chart.Lambda(M))
+    except NumericalError:
+        return float("inf")
+    if point.value > search.point.value + 1e-4 * slope * length + search.noise:
+        return point.value
+    search.chart = moved if extra else Chart(chart.map, chart.terms(M))
+    search.point = point
+    return None
+
+
+def _leave_saddle(search: _Search) -> float:
+    """Search both ways along the direction of negative curvature."""
+    chart = search.chart
+    step = np.zeros(len(search.model.g))
+    step[: search.model.m] = search.direction
+    size = 0.5 * (np.sqrt(chart.x @ chart.x) + 0.1) / np.sqrt(step @ step)
+    slope = -4.0 * search.noise
+    for _ in range(12):
+        for sign in (1.0, -1.0):
+            if _move(search, sign * size * step, 1.0, slope * 1e4) is None:
+                return size
+        size *= 0.3
+    return 0.0
+
+
+def _same_basin(search: _Search, known: _Search) -> bool:
+    """A later start has come so close to an earlier optimum that it can only end there."""
+    if not known.converged or abs(search.point.value - known.point.value) > 0.5:
+        return False
+    gap = scale = 0.0
+    for L, K in zip(search.point.Lambda, known.point.Lambda):
+        T, U = L @ L.T, K @ K.T
+        gap, scale = gap + float(((T - U) ** 2).sum()), scale + float((U * U).sum())
+    return gap <= 0.01 * scale + 1e-12
+
+
+def _finish(objective, theta_map, best: _Search, counts, n_starts, names) -> Optimum:
+    """Back to original units, with the certificate."""
+    objective.gradient(best.point)
+    chart = best.chart
+    factors = chart.terms(chart.M)
+    Lambda = [np.zeros((k, k)) for k in theta_map.k]
+    for block, M in zip(theta_map.blocks, factors):
+        Lambda[block.factor][block.rows, block.rows] = lower_factor(M)
+    theta = theta_map.theta_from_Lambda(Lambda)
+    names = list(names) if names is not None else [f"theta[{j}]" for j in range(theta_map.n_theta)]
+    boundary = tuple(
+        name for name, value, low in zip(names, theta, theta_map.lower) if low == 0 and value == 0
+    )
+    certificate = Certificate(
+        converged=best.converged,
+        reason=best.reason,
+        iterations=best.iterations,
+        n_values=counts[0],
+        n_gradients=counts[1],
+        newton_decrement=best.decrement,
+        max_scaled_gradient=best.scaled_gradient,
+        min_hessian_eigenvalue=best.min_eigenvalue,
+        boundary=boundary,
+        kkt_min_eigenvalue=best.model.kkt if best.model is not None else float("nan"),
+        n_starts=n_starts,
+        trace=best.trace,
+    )
+    return Optimum(Lambda, [L @ L.T for L in Lambda], theta, best.point, certificate)
