@@ -1,0 +1,123 @@
+"""Arrow columns as numpy arrays; pyarrow is used when it is there and never required.
+
+A reader returns ``("numeric", values, missing)``, ``("factor", codes, levels)``,
+``("time", ticks, dtype)`` or ``("unusable", what it holds)``.
+"""
+
+import numpy as np
+import pandas as pd
+
+try:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+except ImportError:  # pragma: no cover
+    pa = pc = None
+
+
+def is_table(data):
+    """Whether ``data`` is a pyarrow Table or RecordBatch."""
+    return pa is not None and isinstance(data, (pa.Table, pa.RecordBatch))
+
+
+class ArrowTable:
+    """Reader of a pyarrow Table or RecordBatch."""
+
+    index = None
+
+    def __init__(self, table):
+        self.table, self.n, self.names = table, table.num_rows, table.schema.names
+
+    def read(self, position):
+        return read(self.table.column(position))
+
+
+def read(column):
+    """The parts of a pyarrow Array or ChunkedArray."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _dictionary(column)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view":
+        return text(column)
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _numbers(column)
+    if pa.types.is_decimal(kind):
+        return _numbers(column.cast(pa.float64()))
+    if pa.types.is_temporal(kind):
+        return _times(column)
+    if pa.types.is_null(kind):
+        return "numeric", np.full(len(column), np.nan), None
+    return "unusable", str(kind)
+
+
+def text(column):
+    """Codes and sorted levels of a string column, by Arrow's dictionary encoding."""
+    if str(column.type) == "string_view":
+        column = column.cast(pa.large_string())
+    encoded = _flat(column.dictionary_encode())
+    return sorted_levels(_codes(encoded.indices), _plain(encoded.dictionary))
+
+
+def sorted_levels(codes, levels):
+    """The same factor with its levels in increasing order (text by code point)."""
+    levels = pd.Index(levels)
+    order = np.argsort(np.asarray(levels), kind="stable")
+    if np.array_equal(order, np.arange(len(order))):
+        return "factor", codes, levels
+    rank = np.full(len(levels) + 1, -1, np.int32)
+    rank[order] = np.arange(len(levels), dtype=np.int32)
+    return "factor", rank[codes], levels[order]
+
+
+def _numbers(column):
+    missing = None
+    if column.null_count:
+        missing = np.asarray(_flat(column.is_null()).to_numpy(zero_copy_only=False))
+        column = column.fill_null(False if pa.types.is_boolean(column.type) else 0)
+    return "numeric", _flat(column).to_numpy(zero_copy_only=False), missing
+
+
+def _dictionary(column):
+    if isinstance(column, pa.ChunkedArray):
+        column = column.unify_dictionaries()
+    encoded = _flat(column)
+    codes, levels = _codes(encoded.indices), pd.Index(_plain(encoded.dictionary))
+    if encoded.dictionary.null_count:
+        position = np.flatnonzero(levels.isna())
+        codes = np.where(np.isin(codes, position), np.int32(-1), codes)
+    return "factor", codes, levels
+
+
+def _times(column):
+    values = np.asarray(_flat(column).to_numpy(zero_copy_only=False))
+    if values.dtype.kind == "O":  # times of the day have no numpy dtype
+        return text(column.cast(pa.string()))
+    if values.dtype.str[1:] == "M8[D]":
+        values = values.astype("M8[s]")
+    return "time", values.view(np.int64), values.dtype
+
+
+def _codes(indices):
+    return np.asarray(indices.fill_null(-1).to_numpy(zero_copy_only=False)).astype(np.int32, copy=False)
+
+
+def _flat(column):
+    """One contiguous Array."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    column = column.combine_chunks()
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
+
+
+def _plain(dictionary):
+    return dictionary.to_numpy(zero_copy_only=False)
+
+
+def join_labels(first, second):
+    """``"a:b"`` for two equally long object arrays of text, as an object array."""
+    if pa is None or len(first) < 4096:
+        return np.array([f"{a}:{b}" for a, b in zip(first, second)], object)
+    kind = pa.large_string()
+    joined = pc.binary_join_element_wise(pa.array(first, kind), pa.array(second, kind), pa.scalar(":", kind))
+    return joined.to_numpy(zero_copy_only=False)

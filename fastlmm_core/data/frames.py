@@ -1,0 +1,152 @@
+"""Readers of pandas frames, polars frames and dicts; what they return is described in `arrow`."""
+
+import numpy as np
+import pandas as pd
+
+from ..errors import DataError
+from . import arrow
+
+
+class PandasFrame:
+    """Reader of a pandas DataFrame; its index is kept for the results."""
+
+    def __init__(self, frame):
+        self.frame, self.n, self.names, self.index = frame, len(frame), frame.columns, frame.index
+
+    def read(self, position):
+        return read_pandas(self.frame.iloc[:, position])
+
+
+class Mapping:
+    """Reader of a dict of equally long arrays, lists or Series."""
+
+    index = None
+
+    def __init__(self, columns):
+        if not columns:
+            raise DataError("data is an empty dict: it has no columns")
+        lengths = {}
+        for name, values in columns.items():
+            if np.ndim(values) == 0 or isinstance(values, (str, bytes)):
+                raise DataError(f"column {name!r} is a single value: every column must be an array or a list")
+            lengths[str(name)] = len(values)
+        if len(set(lengths.values())) > 1:
+            sizes = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+            raise DataError(f"columns differ in length: {sizes}")
+        self.names, self.columns = list(columns), list(columns.values())
+        self.n = next(iter(lengths.values()))
+
+    def read(self, position):
+        values = self.columns[position]
+        if isinstance(values, np.ndarray) and values.dtype.kind in "fiub" and values.ndim == 1:
+            return "numeric", values, None
+        if arrow.pa is not None and isinstance(values, (arrow.pa.Array, arrow.pa.ChunkedArray)):
+            return arrow.read(values)
+        if type(values).__module__.partition(".")[0] == "polars":
+            return read_polars(values)
+        if np.ndim(values) > 1:
+            raise DataError(f"column {self.names[position]!r} has {np.ndim(values)} dimensions, one is needed")
+        return read_pandas(values if isinstance(values, pd.Series) else pd.Series(values))
+
+
+class PolarsFrame:
+    """Reader of a polars DataFrame."""
+
+    index = None
+
+    def __init__(self, frame):
+        self.frame, self.n, self.names = frame, frame.height, frame.columns
+
+    def read(self, position):
+        return read_polars(self.frame.to_series(position))
+
+
+def read_pandas(series):
+    """The parts of a pandas Series."""
+    dtype = series.dtype
+    if isinstance(dtype, np.dtype):
+        if dtype.kind in "fiub":
+            return "numeric", series.to_numpy(), None
+        if dtype.kind in "mM":
+            values = series.to_numpy()
+            return "time", values.view(np.int64), values.dtype
+        return _objects(series) if dtype.kind == "O" else ("unusable", f"values of dtype {dtype}")
+    if isinstance(dtype, pd.CategoricalDtype):
+        return "factor", series.cat.codes.to_numpy(), dtype.categories
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        values = series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+        return "time", values.view(np.int64), values.dtype
+    if isinstance(dtype, pd.StringDtype):
+        return _text(series)
+    if arrow.pa is not None and hasattr(dtype, "pyarrow_dtype"):
+        return arrow.read(arrow.pa.chunked_array(series.array.__arrow_array__()))
+    if getattr(dtype, "kind", "O") in "fiub":
+        return _nullable(series)
+    return _objects(series.astype(object))
+
+
+def _nullable(series):
+    """Nullable numbers and booleans: a mask beside the values."""
+    missing = series.isna().to_numpy()
+    target = series.dtype.numpy_dtype if hasattr(series.dtype, "numpy_dtype") else np.float64
+    if not missing.any():
+        return "numeric", series.to_numpy(dtype=target), None
+    return "numeric", series.to_numpy(dtype=target, na_value=0), missing
+
+
+def _text(series):
+    if arrow.pa is not None:
+        found = series.array.__arrow_array__() if hasattr(series.array, "__arrow_array__") else series.to_numpy(object)
+        if not isinstance(found, (arrow.pa.Array, arrow.pa.ChunkedArray)):
+            found = arrow.pa.array(found, arrow.pa.large_string(), from_pandas=True)
+        return arrow.text(found)
+    codes, levels = pd.factorize(series.to_numpy(object, na_value=None), use_na_sentinel=True)
+    return arrow.sorted_levels(codes.astype(np.int32), levels)
+
+
+def _objects(series):
+    """Python objects: text, numbers with None, booleans; what they are is inferred."""
+    kind = pd.api.types.infer_dtype(series, skipna=True)
+    if kind in ("string", "empty"):
+        if kind == "empty":
+            return "numeric", np.full(len(series), np.nan), None
+        if arrow.pa is not None:
+            return arrow.text(arrow.pa.array(series.to_numpy(), arrow.pa.large_string(), from_pandas=True))
+        codes, levels = pd.factorize(series.to_numpy(), use_na_sentinel=True)
+        return arrow.sorted_levels(codes.astype(np.int32), levels)
+    if kind in ("floating", "integer", "mixed-integer-float", "decimal", "integer-na"):
+        return "numeric", pd.to_numeric(series).to_numpy(np.float64, na_value=np.nan), None
+    if kind == "boolean":
+        missing = series.isna().to_numpy()
+        return "numeric", series.where(~missing, False).to_numpy(bool), missing
+    if kind in ("datetime", "datetime64", "date"):
+        values = pd.to_datetime(series).to_numpy()
+        return "time", values.view(np.int64), values.dtype
+    return "unusable", f"objects of several types ({kind})"
+
+
+def read_polars(series):
+    """The parts of a polars Series."""
+    kind = str(series.dtype)
+    if series.dtype.is_numeric() and not kind.startswith(("Decimal", "Int128", "UInt128")) or kind == "Boolean":
+        if not series.null_count():
+            return "numeric", series.to_numpy(), None
+        return "numeric", series.fill_null(kind == "Boolean" and False or 0).to_numpy(), series.is_null().to_numpy()
+    if series.dtype.is_numeric():
+        return read_polars(series.cast(float))
+    if kind.startswith("Enum"):
+        codes = series.to_physical().cast(int).fill_null(-1).to_numpy()
+        return "factor", codes, pd.Index(series.cat.get_categories().to_list())
+    if kind.startswith("Categorical"):
+        # its order is that of first appearance anywhere in the program: sort instead
+        series = series.cast(str)
+        kind = "String"
+    if kind in ("String", "Utf8"):
+        if arrow.pa is not None:
+            return arrow.text(series.to_arrow())
+        return read_pandas(pd.Series(series.to_list(), dtype=object))
+    if series.dtype.is_temporal() and kind != "Time":
+        values = series.to_numpy()
+        values = values.astype("M8[s]") if values.dtype.str[1:] == "M8[D]" else values
+        return "time", values.view(np.int64), values.dtype
+    return "unusable", f"values of dtype {kind}"

@@ -1,0 +1,193 @@
+"""Columns of any data frame, in the two shapes a model needs: numbers and factors.
+
+A column is read only when it is asked for, and without a copy where its memory
+already is a plain array.  Text becomes a factor at once, because a model has no
+other use for it.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from .._kernels._encode import first_nonfinite
+from ..errors import DataError
+from . import arrow, frames
+
+NUMERIC, FACTOR, TIME = "numeric", "factor", "time"
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column of a table.
+
+    Attributes
+    ----------
+    name : str
+    kind : {"numeric", "factor", "time"}
+    values : (n,) ndarray
+        Numbers (float64, float32, signed integers up to 64 bits, uint8 or bool), where a
+        missing one is NaN in float columns and 0 in the others; int32 codes of a factor,
+        -1 where missing; int64 ticks of a time.
+    missing : (n,) bool or None
+        None when no value is missing.
+    levels : pandas.Index or None
+        Levels of a factor, unused ones included: a categorical's own order, else sorted.
+    dtype : object
+        numpy dtype of the ticks of a time, else None.
+    """
+
+    name: str
+    kind: str
+    values: np.ndarray
+    missing: np.ndarray | None = None
+    levels: pd.Index | None = None
+    dtype: Any = None
+
+    @cached_property
+    def infinite(self):
+        """(n,) bool mask of infinite values, None when there is none."""
+        if self.kind != NUMERIC or self.values.dtype.kind != "f" or self._scan[1] is None:
+            return None
+        return self._scan[1]
+
+    @cached_property
+    def _scan(self):
+        return scan(self.values) if self.values.dtype.kind == "f" else (None, None)
+
+    def n_missing(self):
+        """Number of missing values."""
+        return 0 if self.missing is None else int(np.count_nonzero(self.missing))
+
+
+def scan(values):
+    """Masks of NaN and of infinite entries of a float array, each None where there is none."""
+    if values.dtype == np.float64 and values.flags.c_contiguous:
+        clean = first_nonfinite(values) == len(values)
+    else:
+        clean = bool(np.isfinite(values).all())
+    if clean:
+        return None, None
+    missing, infinite = np.isnan(values), np.isinf(values)
+    return (missing if missing.any() else None), (infinite if infinite.any() else None)
+
+
+def numeric_column(name, values, missing=None):
+    """A `Column` of numbers; NaN counts as missing, unusual widths become float64."""
+    values = np.asarray(values)
+    if values.dtype.str[1:] not in ("f8", "f4", "i8", "i4", "i2", "i1", "u1", "b1"):
+        values = values.astype(np.float64)
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    values = np.ascontiguousarray(values)
+    if missing is not None and not missing.any():
+        missing = None
+    if missing is not None and values.dtype.kind == "f":
+        values = np.where(missing, np.nan, values)
+    column = Column(name, NUMERIC, values, missing)
+    if values.dtype.kind == "f" and missing is None and column._scan[0] is not None:
+        column = Column(name, NUMERIC, values, column._scan[0])
+    return column
+
+
+def factor_column(name, codes, levels):
+    """A `Column` of int32 codes; a negative code is a missing value."""
+    codes = np.ascontiguousarray(codes, np.int32)
+    missing = codes < 0
+    return Column(name, FACTOR, codes, missing if missing.any() else None, levels)
+
+
+def time_column(name, ticks, dtype):
+    """A `Column` of int64 ticks of a datetime or duration; NaT counts as missing."""
+    missing = ticks == np.iinfo(np.int64).min
+    return Column(name, TIME, ticks, missing if missing.any() else None, dtype=dtype)
+
+
+class Table:
+    """A data frame seen as named columns.
+
+    Parameters
+    ----------
+    data : pandas, polars or pyarrow table, record batch, dict of arrays or lists
+        or anything narwhals reads; a lazy frame is collected.
+
+    Attributes
+    ----------
+    n : int
+        Rows.
+    names : tuple of str
+    index : pandas.Index or None
+        Row labels of a pandas frame, else None.
+
+    Raises
+    ------
+    DataError
+        If ``data`` is no table, or its columns differ in length.
+    """
+
+    def __init__(self, data):
+        self._source = _source(data)
+        self._columns = {}
+        self.n = self._source.n
+        self.index = self._source.index
+        self.names = tuple(str(name) for name in self._source.names)
+
+    def __contains__(self, name):
+        return name in self._positions
+
+    def __len__(self):
+        return self.n
+
+    @cached_property
+    def _positions(self):
+        return {name: position for position, name in enumerate(self.names)}
+
+    def column(self, name):
+        """The `Column` called ``name``.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        DataError
+            If its type has no meaning in a model, or the name is not unique.
+        """
+        found = self._columns.get(name)
+        if found is None:
+            if self.names.count(name) > 1:
+                raise DataError(f"column {name!r} occurs {self.names.count(name)} times: rename all but one")
+            shape, *parts = self._source.read(self._positions[name])
+            make = {NUMERIC: numeric_column, FACTOR: factor_column, TIME: time_column}.get(shape)
+            if make is None:
+                raise DataError(f"column {name!r} holds {parts[0]}, which a model cannot use: convert it first")
+            found = self._columns[name] = make(name, *parts)
+        return found
+
+    def row_labels(self):
+        """Row labels: the frame's index, or 0 .. n - 1."""
+        return pd.RangeIndex(self.n) if self.index is None else self.index
+
+
+def _source(data):
+    """The reader for ``data``: an object with ``n``, ``names``, ``index`` and ``read(position)``."""
+    if isinstance(data, pd.DataFrame):
+        return frames.PandasFrame(data)
+    if isinstance(data, dict):
+        return frames.Mapping(data)
+    if arrow.is_table(data):
+        return arrow.ArrowTable(data)
+    try:
+        frame = nw.from_native(data)
+    except TypeError:
+        raise DataError(
+            f"data is {type(data).__name__}: a pandas, polars or pyarrow table or a dict of columns is needed"
+        ) from None
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect()
+    native = frame.to_native()
+    if isinstance(native, pd.DataFrame) or arrow.is_table(native):
+        return _source(native)
+    return frames.PolarsFrame(native) if frame.implementation.is_polars() else _source(frame.to_arrow())

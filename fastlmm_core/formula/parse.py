@@ -1,0 +1,206 @@
+"""lme4's formula language: the fixed part, the random terms and the offsets.
+
+The grammar is that of Bates, Maechler, Bolker & Walker (2015), table 2, and of
+lme4's ``expandDoubleVerts`` and ``expandSlash``: ``(x || g)`` becomes
+``(1 | g) + (0 + x | g)`` and ``(1 | a/b)`` becomes ``(1 | a) + (1 | a:b)``.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ..errors import FormulaError
+from .algebra import term_text, terms_of
+from .tokens import fail, python_text, quote, read, tokenize
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A random term ``(lhs | group)``; several names in ``group`` are an interaction."""
+
+    lhs: str
+    group: tuple[str, ...]
+
+    @property
+    def group_name(self):
+        """``a:b``."""
+        return ":".join(self.group)
+
+    def __str__(self):
+        return f"({self.lhs} | {self.group_name})"
+
+
+@dataclass(frozen=True)
+class ParsedFormula:
+    """A formula taken apart.
+
+    Attributes
+    ----------
+    text : str
+        As typed.
+    response : str
+        An expression in canonical Python, odd names in backticks.
+    fixed : str
+        The fixed part, ``1`` when nothing is left; the intercept is implied.
+    bars : tuple of Bar
+        Random terms after expansion of ``||``, ``/`` and ``*``; empty for a linear model.
+    offsets : tuple of str
+        Arguments of ``offset()``, to be added.
+    """
+
+    text: str
+    response: str
+    fixed: str
+    bars: tuple[Bar, ...]
+    offsets: tuple[str, ...]
+
+
+@lru_cache(maxsize=512)
+def parse_formula(text):
+    """Takes a formula apart.
+
+    Parameters
+    ----------
+    text : str
+        ``response ~ fixed + (terms | group) + ...``.  A formula without a random term is fine.
+
+    Returns
+    -------
+    ParsedFormula
+
+    Raises
+    ------
+    FormulaError
+        If the text is no formula; the place is marked.
+    """
+    if not isinstance(text, str):
+        raise FormulaError(f"the formula is {type(text).__name__}, not text")
+    tokens = tokenize(text)
+    tildes = [place for place, token in enumerate(tokens) if token.text == "~" and token.kind == "op"]
+    if not tildes:
+        fail(text, len(text), len(text) + 1, "a formula needs '~' between response and terms")
+    if len(tildes) > 1:
+        second = tokens[tildes[1]]
+        fail(text, second.start, second.end, "a formula has only one '~'")
+    left, right = tokens[: tildes[0]], tokens[tildes[0] + 1 :]
+    tilde = tokens[tildes[0]]
+    if not left:
+        fail(text, tilde.start, tilde.end, "there is no response before '~'")
+    if not right:
+        fail(text, tilde.start, tilde.end, "there are no terms after '~': write '~ 1' for the intercept alone")
+    if left[0].text == "cbind":
+        fail(text, left[0].start, left[-1].end, "one response is needed: fit each column by itself")
+    parts = _Parts(text)
+    parts.collect(read(text, right), 1)
+    fixed = parts.fixed_text()
+    terms_of(fixed)
+    return ParsedFormula(text, python_text(left, text), fixed, tuple(parts.bars), tuple(parts.offsets))
+
+
+class _Parts:
+    """Sorts the added items of a right-hand side into fixed, random and offsets."""
+
+    def __init__(self, text):
+        self.text, self.fixed, self.bars, self.offsets = text, [], [], []
+
+    def collect(self, node, sign):
+        if node.kind == "op" and node.text in ("+", "-"):
+            self.collect(node.children[0], sign)
+            self.collect(node.children[1], sign if node.text == "+" else -sign)
+        elif node.kind == "unary" and node.text in ("+", "-"):
+            self.collect(node.children[0], sign if node.text == "+" else -sign)
+        elif node.kind == "paren" and _is_bar(node.children[0]):
+            if sign < 0:
+                self.fail(node, "a random term cannot be taken away: leave it out")
+            self.bars += self.expand(node.children[0])
+        elif node.kind == "paren" and _has_bar(node) and _is_sum(node.children[0]):
+            self.collect(node.children[0], sign)
+        elif _is_bar(node):
+            self.fail(node, "a random term must be in parentheses: (terms | group)")
+        elif _has_bar(node):
+            self.fail(node, "a random term can only be added, it cannot be part of an interaction or a product")
+        elif _is_offset(node):
+            if sign < 0:
+                self.fail(node, "an offset cannot be taken away: write offset(-z)")
+            self.offsets.append(node.text[len("offset(") : -1])
+        else:
+            self.no_offset(node)
+            self.fixed.append((sign, node))
+
+    def expand(self, bar):
+        """The `Bar` records that one bar stands for."""
+        left, right = bar.children
+        if _has_bar(left) or _has_bar(right):
+            self.fail(bar, "a random term has one bar")
+        self.no_offset(left)
+        sides = [render(left)]
+        if bar.text == "||":
+            terms = terms_of(sides[0])
+            sides = ["1" if not term else f"0 + {term_text(term)}" for term in terms]
+        else:
+            terms_of(sides[0])
+        return [Bar(side, group) for group in self.groups(right) for side in sides]
+
+    def groups(self, node):
+        """Grouping factors of the right side of a bar, each a tuple of names."""
+        if node.kind == "paren":
+            return self.groups(node.children[0])
+        if node.kind in ("column", "call"):
+            return [(node.text,)]
+        if node.kind == "op" and node.text in (":", "/", "*", "+"):
+            left, right = (self.groups(child) for child in node.children)
+            if node.text == "+":
+                return left + right
+            crossed = [tuple(dict.fromkeys(a + b)) for a in left for b in right]
+            if node.text == ":":
+                return crossed
+            if node.text == "*":
+                return left + right + crossed
+            outer = tuple(dict.fromkeys(name for group in left for name in group))
+            return left + [tuple(dict.fromkeys(outer + group)) for group in right]
+        self.fail(node, "a grouping factor is a column, a:b, a/b or a*b")
+
+    def fixed_text(self):
+        text = ""
+        for sign, node in self.fixed:
+            joiner = (" + " if sign > 0 else " - ") if text else ("" if sign > 0 else "-")
+            text += joiner + render(node)
+        return text or "1"
+
+    def no_offset(self, node):
+        if _is_offset(node):
+            self.fail(node, "an offset can only be added to the fixed part")
+        for child in node.children:
+            self.no_offset(child)
+
+    def fail(self, node, message):
+        fail(self.text, node.start, node.end, message)
+
+
+def render(node):
+    """Canonical text of a syntax tree."""
+    if node.kind == "column":
+        return quote(node.text)
+    if node.kind in ("call", "number"):
+        return node.text
+    if node.kind == "paren":
+        return f"({render(node.children[0])})"
+    if node.kind == "unary":
+        return node.text + render(node.children[0])
+    gap = "" if node.text in (":", "^", "**") else " "
+    return gap.join((render(node.children[0]), node.text, render(node.children[1])))
+
+
+def _is_bar(node):
+    return node.kind == "op" and node.text in ("|", "||")
+
+
+def _is_sum(node):
+    return node.kind in ("op", "unary") and node.text in ("+", "-") or node.kind == "paren"
+
+
+def _has_bar(node):
+    return _is_bar(node) or any(_has_bar(child) for child in node.children)
+
+
+def _is_offset(node):
+    return node.kind == "call" and node.text.startswith("offset(")

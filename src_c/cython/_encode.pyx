@@ -1,0 +1,104 @@
+# cython: freethreading_compatible=True
+"""Integer keys to level codes, and the scan for values that are not finite."""
+
+import numpy as np
+
+from libc.stdint cimport int32_t, int64_t
+
+
+cdef extern from "flm_encode.h" nogil:
+    int64_t flm_first_nonfinite(int64_t n, const double *x, int n_threads) noexcept
+    void flm_range_i64(int64_t n, const int64_t *keys, int n_threads, int64_t *low, int64_t *high) noexcept
+    void flm_range_i32(int64_t n, const int32_t *keys, int n_threads, int64_t *low, int64_t *high) noexcept
+    int64_t flm_dense_codes_i64(int64_t n, const int64_t *keys, int64_t smallest, int64_t span,
+                                int n_threads, int32_t *codes, int64_t *uniques) noexcept
+    int64_t flm_dense_codes_i32(int64_t n, const int32_t *keys, int64_t smallest, int64_t span,
+                                int n_threads, int32_t *codes, int64_t *uniques) noexcept
+    int64_t flm_hash_codes_i64(int64_t n, const int64_t *keys, int32_t *codes, int64_t *uniques) noexcept
+    void flm_relabel(int64_t n, const int32_t *rank, int n_threads, int32_t *codes) noexcept
+
+
+ctypedef fused key_t:
+    int32_t
+    int64_t
+
+
+def first_nonfinite(const double[::1] x not None, int n_threads=1):
+    """Index of the first NaN or infinity of ``x`` (n,) float64; n when there is none."""
+    cdef int64_t n = x.shape[0], found
+    if n == 0:
+        return 0
+    with nogil:
+        found = flm_first_nonfinite(n, &x[0], n_threads)
+    return found
+
+
+def key_range(const key_t[::1] keys not None, int n_threads=1):
+    """Smallest and largest key of a non-empty int32 or int64 array, as Python integers."""
+    cdef int64_t n = keys.shape[0], low = 0, high = 0
+    if n == 0:
+        raise ValueError("no keys")
+    with nogil:
+        if key_t is int32_t:
+            flm_range_i32(n, &keys[0], n_threads, &low, &high)
+        else:
+            flm_range_i64(n, &keys[0], n_threads, &low, &high)
+    return low, high
+
+
+def dense_codes(const key_t[::1] keys not None, int64_t smallest, int64_t span, int n_threads=1):
+    """Level codes by table lookup.
+
+    Every key must lie in ``[smallest, smallest + span)``: the caller has it from `key_range`.
+
+    Returns
+    -------
+    codes : (n,) int32, level number of each row
+    uniques : (levels,) int64, the keys that occur, increasing
+    """
+    cdef int64_t n = keys.shape[0], n_levels
+    if span < 1:
+        raise ValueError("span must be positive")
+    codes = np.empty(n, np.int32)
+    uniques = np.empty(span, np.int64)
+    cdef int32_t[::1] codes_view = codes
+    cdef int64_t[::1] uniques_view = uniques
+    if n == 0:
+        return codes, uniques[:0]
+    with nogil:
+        if key_t is int32_t:
+            n_levels = flm_dense_codes_i32(n, &keys[0], smallest, span, n_threads, &codes_view[0], &uniques_view[0])
+        else:
+            n_levels = flm_dense_codes_i64(n, &keys[0], smallest, span, n_threads, &codes_view[0], &uniques_view[0])
+    if n_levels < 0:
+        raise MemoryError("no memory for the lookup table of a grouping column")
+    return codes, uniques[:n_levels]
+
+
+def hash_codes(const int64_t[::1] keys not None):
+    """Level codes in order of first appearance: ``codes`` (n,) int32, ``uniques`` (levels,) int64."""
+    cdef int64_t n = keys.shape[0], n_levels
+    codes = np.empty(n, np.int32)
+    uniques = np.empty(n, np.int64)
+    cdef int32_t[::1] codes_view = codes
+    cdef int64_t[::1] uniques_view = uniques
+    if n == 0:
+        return codes, uniques
+    with nogil:
+        n_levels = flm_hash_codes_i64(n, &keys[0], &codes_view[0], &uniques_view[0])
+    if n_levels == -2:
+        raise OverflowError("a grouping column has 2^31 levels or more")
+    if n_levels < 0:
+        raise MemoryError("no memory for the hash table of a grouping column")
+    return codes, uniques[:n_levels].copy()
+
+
+def relabel(int32_t[::1] codes not None, const int32_t[::1] rank not None, int n_threads=1):
+    """``codes[i] = rank[codes[i]]`` in place; every code must lie in ``[0, len(rank))``."""
+    cdef int64_t n = codes.shape[0]
+    if n == 0:
+        return
+    if rank.shape[0] == 0:
+        raise ValueError("rank is empty")
+    with nogil:
+        flm_relabel(n, &rank[0], n_threads, &codes[0])

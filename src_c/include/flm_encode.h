@@ -1,0 +1,43 @@
+/* Keys to codes: integer columns become level numbers 0 .. n_levels - 1.
+ *
+ * Both encoders number the levels by increasing key, as a sorted unique would.
+ * Results do not depend on `n_threads`.
+ */
+#ifndef FLM_ENCODE_H
+#define FLM_ENCODE_H
+
+#include "flm_common.h"
+
+/* First row whose value is NaN or infinite, n when every value is finite. */
+flm_index flm_first_nonfinite(flm_index n, const double *x, int n_threads);
+
+/* Smallest and largest key; n > 0. */
+void flm_range_i64(flm_index n, const int64_t *keys, int n_threads, int64_t *smallest, int64_t *largest);
+void flm_range_i32(flm_index n, const int32_t *keys, int n_threads, int64_t *smallest, int64_t *largest);
+
+/* Dense keys: level number by table lookup, for `smallest <= keys[i] < smallest + range`.
+ *
+ * codes     (n)      out, level number of each row
+ * uniques   (range)  out, the keys that occur, increasing; the first return value of them
+ * A workspace of 1.25 * range bytes is allocated inside.
+ * Returns the number of levels, or -1 when memory is short.
+ */
+flm_index flm_dense_codes_i64(flm_index n, const int64_t *keys, int64_t smallest, flm_index range,
+                              int n_threads, int32_t *codes, int64_t *uniques);
+flm_index flm_dense_codes_i32(flm_index n, const int32_t *keys, int64_t smallest, flm_index range,
+                              int n_threads, int32_t *codes, int64_t *uniques);
+
+/* Scattered keys: codes in order of first appearance, by open addressing with a
+ * multiplicative 64-bit mix (Steele, Lea & Flood 2014, the finaliser of SplitMix).
+ *
+ * codes     (n)  out, in order of first appearance
+ * uniques   (n)  out, the keys in that order; untouched behind the last one
+ * The table (16 bytes per slot, at most 3/5 full) is allocated inside and grows.
+ * Returns the number of levels, -1 when memory is short, -2 when there are 2^31 or more levels.
+ */
+flm_index flm_hash_codes_i64(flm_index n, const int64_t *keys, int32_t *codes, int64_t *uniques);
+
+/* codes[i] = rank[codes[i]]; n codes, rank has one entry per level. */
+void flm_relabel(flm_index n, const int32_t *rank, int n_threads, int32_t *codes);
+
+#endif
