@@ -1,0 +1,93 @@
+"""A solved model: statistics, engine and optimum together, answering what needs no rows.
+
+Everything here is computed on request and once.  The same attributes are
+offered by `StoredModel`, which was read from a file and has no engine.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from threading import RLock
+
+import numpy as np
+
+from fastlmm_core.criterion.profiled import Point, ProfiledObjective
+from fastlmm_core.inference.estimates import (
+    Estimates,
+    FixedCoordinates,
+    VarianceCalculus,
+    variance_calculus,
+)
+from fastlmm_core.mme.covariance import ThetaMap
+
+
+class SolvedModel:
+    """Lazy inference on one optimum.
+
+    Parameters
+    ----------
+    objective, point : the criterion and its value at the optimum.
+    theta_map : terms, and the maps of Z to standardized coordinates.
+    estimates : in original units.
+    fixed : how beta maps to standardized coordinates.
+    """
+
+    def __init__(
+        self,
+        objective: ProfiledObjective,
+        point: Point,
+        theta_map: ThetaMap,
+        estimates: Estimates,
+        fixed: FixedCoordinates,
+    ):
+        self.objective, self.point, self.theta_map = objective, point, theta_map
+        self.estimates, self.fixed = estimates, fixed
+        self._lock = RLock()  # the engine remembers its last Lambda
+        self._covariances: dict[int, np.ndarray] = {}
+
+    @cached_property
+    def calculus(self) -> VarianceCalculus:
+        """Information and Jacobian of the variance parameters."""
+        with self._lock:
+            return variance_calculus(self.objective, self.theta_map, self.estimates, self.fixed)
+
+    @cached_property
+    def random_effects(self) -> tuple[np.ndarray, ...]:
+        """Conditional modes per factor (levels, k), ``b = B b~ s_y``."""
+        with self._lock:
+            self.objective.at(self.point)
+            standardized = self.objective.engine.random_effects(self.point.v)
+        return tuple(
+            self.fixed.scale * (b @ self._map(f).T) for f, b in enumerate(standardized)
+        )
+
+    def conditional_covariance(self, factor: int) -> np.ndarray:
+        """``Var(b_i | y, beta) = sigma^2 B V~_i B'``, (levels, k, k)."""
+        with self._lock:
+            if factor not in self._covariances:
+                self.objective.at(self.point)
+                V = self.objective.engine.conditional_covariance(factor)
+                B = self._map(factor)
+                self._covariances[factor] = self.estimates.sigma2 * (B @ V @ B.T)
+            return self._covariances[factor]
+
+    def _map(self, factor: int) -> np.ndarray:
+        """B of all terms of a factor, block diagonal (k, k)."""
+        full = np.zeros((self.theta_map.k[factor],) * 2)
+        for block, B in zip(self.theta_map.blocks, self.theta_map.maps, strict=True):
+            if block.factor == factor:
+                full[block.rows, block.rows] = B
+        return full
+
+
+@dataclass(frozen=True, eq=False)
+class StoredModel:
+    """What `SolvedModel` had computed, read back from a file."""
+
+    estimates: Estimates
+    calculus: VarianceCalculus
+    random_effects: tuple[np.ndarray, ...]
+    covariances: tuple[np.ndarray, ...]
+
+    def conditional_covariance(self, factor: int) -> np.ndarray:
+        """``Var(b_i | y, beta)``, (levels, k, k)."""
+        return self.covariances[factor]

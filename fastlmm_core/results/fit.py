@@ -1,0 +1,309 @@
+"""What `lmer` returns: an immutable fit with accessors, each computed on request."""
+
+from functools import cached_property
+from math import log
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import DataError
+from fastlmm_core.inference.satterthwaite import coefficient_df
+from fastlmm_core.results.coefficients import FixedEffects, choose
+from fastlmm_core.results.facts import MixedFacts
+from fastlmm_core.results.fitrows import AbsentRows, FitRows
+from fastlmm_core.results.ranef import coefficient_frames, ranef_frames
+from fastlmm_core.results.varcorr import group_covariances, varcorr_frame
+from fastlmm_core.results.variance import icc_values, r2_values
+
+SINGULAR = 1e-4
+"""A diagonal theta below this is at its bound (lme4's ``isSingular``)."""
+
+
+class LMMResults(FixedEffects):
+    """A fitted linear mixed model.
+
+    Made by `fastlmm_core.lmer`.  Names follow statsmodels and lme4; every table
+    is a new pandas object, so a fit never changes.
+
+    Attributes
+    ----------
+    formula, response_name, method : str
+        ``method`` is ``"REML"`` or ``"ML"``.
+    theta : (m,) float64
+        Relative covariance parameters, lme4's order and units.
+    sigma, scale : float
+        Residual standard deviation (units of the response) and variance.
+    nobs, n_dropped : int
+    convergence : Convergence
+        How the search ended: counts, scaled gradient, smallest eigenvalue, boundary.
+    timings : dict
+        Seconds per stage of the fit.
+    """
+
+    def __init__(self, facts: MixedFacts, solved, convergence, rows: FitRows | AbsentRows, timings=None):
+        given = {"_facts": facts, "_solved": solved, "convergence": convergence, "_rows": rows}
+        self.__dict__.update(given, timings=dict(timings or {}))
+        estimates = solved.estimates
+        self.__dict__.update(
+            _estimates=estimates, _names=facts.coefficients, _beta=estimates.beta, _kept=estimates.kept,
+            _vcov=estimates.vcov,
+        )  # fmt: skip
+
+    # fixed effects: see FixedEffects
+
+    @cached_property
+    def _df(self) -> np.ndarray:
+        """Satterthwaite's degrees of freedom (r,)."""
+        return coefficient_df(self._vcov, self._solved.calculus)
+
+    def cov_params(self, kind: str = "model") -> pd.DataFrame:
+        """Covariance of the fixed effects, p x p; aliased rows and columns are NaN.
+
+        Parameters
+        ----------
+        kind : ``"model"``: ``sigma^2 (X'V0^-1X)^-1``.
+        """
+        kinds = {"model": lambda: self._vcov}
+        return self._cov_frame(choose(kind, kinds, "kind of covariance")())
+
+    def conf_int(self, alpha: float = 0.05, method: str = "satterthwaite") -> pd.DataFrame:
+        """Confidence limits of the fixed effects, columns ``lower, upper``.
+
+        Parameters
+        ----------
+        alpha : one minus the coverage.
+        method : ``"satterthwaite"`` (t) or ``"wald"`` (normal).
+        """
+        methods = {
+            "satterthwaite": lambda: self._full(self._df),
+            "wald": lambda: np.full(len(self._names), np.inf),
+        }
+        return self._interval_frame(alpha, self._se, choose(method, methods, "method")())
+
+    # variance parameters
+
+    @property
+    def theta(self) -> np.ndarray:
+        return self._estimates.theta.copy()
+
+    @property
+    def sigma(self) -> float:
+        return self._estimates.sigma
+
+    @property
+    def scale(self) -> float:
+        return self._estimates.sigma2
+
+    @property
+    def _covariances(self) -> list[np.ndarray]:
+        """Sigma of each term, sigma^2 T."""
+        return [self.scale * T for T in self._estimates.terms]
+
+    @property
+    def _blocks(self):
+        return [
+            (key, term.names, cov)
+            for key, term, cov in zip(self._facts.keys, self._facts.terms, self._covariances, strict=True)
+        ]
+
+    def varcorr(self) -> pd.DataFrame:
+        """Variances and covariances, columns ``group, var1, var2, vcov, sdcor`` (lme4's ``as.data.frame(VarCorr)``).
+
+        Of each term the variances, then the covariances; a group's second term
+        is ``id.1``; the residual is last.
+        """
+        return varcorr_frame(self._blocks, self.sigma)
+
+    @property
+    def cov_re(self) -> dict[str, pd.DataFrame]:
+        """Per grouping factor the covariance of its random effects (q x q), over all its terms."""
+        terms = [(t.factor, t.names, cov) for t, cov in zip(self._facts.terms, self._covariances, strict=True)]
+        return group_covariances(terms, self._facts.factors)
+
+    @property
+    def is_singular(self) -> bool:
+        """Whether some diagonal theta is below 1e-4, lme4's rule."""
+        estimates = self._estimates
+        return bool((estimates.theta[estimates.theta_lower == 0] < SINGULAR).any())
+
+    @property
+    def converged(self) -> bool:
+        """Whether the certificate of an optimum holds."""
+        return bool(self.convergence.converged)
+
+    def icc(self) -> pd.Series:
+        """Intraclass correlation: ``adjusted`` for the fixed effects, and ``unadjusted``.
+
+        Variances as in `r2`; adjusted is ``random / (random + residual)``.
+        """
+        return pd.Series(icc_values(*self._rows.variances, self.scale), name="icc")
+
+    def r2(self) -> pd.Series:
+        """``marginal`` and ``conditional`` R2 (Nakagawa & Schielzeth 2013; Johnson 2014, doi:10.1111/2041-210X.12225).
+
+        Fixed variance is that of ``X beta`` over rows (n - 1), random variance the
+        mean over rows of ``diag(Z Sigma Z')``.
+        """
+        return pd.Series(r2_values(*self._rows.variances, self.scale), name="r2")
+
+    # random effects
+
+    def ranef(self, cond_var: bool = False):
+        """Predicted random effects (BLUPs), dict group -> DataFrame levels x columns.
+
+        All terms of a group share one frame.  With ``cond_var=True`` a pair: that
+        dict, and a dict group -> array (levels, q, q) of the covariances given y,
+        beta and the variance parameters.
+        """
+        facts = self._facts
+        columns = [facts.factor_columns(f) for f in range(len(facts.factors))]
+        frames = ranef_frames(facts.factors, facts.levels, columns, self._solved.random_effects)
+        if not cond_var:
+            return frames
+        covariances = {
+            group: self._solved.conditional_covariance(f).copy() for f, group in enumerate(facts.factors)
+        }
+        return frames, covariances
+
+    def coef(self) -> dict[str, pd.DataFrame]:
+        """Fixed plus random effects per level, dict group -> DataFrame."""
+        return coefficient_frames(self.ranef(), self.params)
+
+    # likelihood
+
+    @property
+    def llf(self) -> float:
+        """Log-likelihood; of a REML fit the restricted one."""
+        return -0.5 * self._estimates.objective
+
+    @property
+    def deviance(self) -> float:
+        """-2 log-likelihood; of a REML fit at its theta, as lme4's ``deviance(fit, REML=FALSE)``."""
+        return self._estimates.deviance
+
+    @property
+    def reml_criterion(self) -> float:
+        """-2 restricted log-likelihood of a REML fit."""
+        if not self._estimates.reml:
+            raise AttributeError("reml_criterion belongs to fits with reml=True; this one has a deviance")
+        return self._estimates.reml_criterion
+
+    @property
+    def df_modelwc(self) -> int:
+        """Number of parameters: fixed effects kept, theta and sigma."""
+        return len(self._kept) + len(self._estimates.theta) + 1
+
+    @property
+    def df_resid(self) -> int:
+        """``nobs - df_modelwc``, as lme4's ``df.residual``."""
+        return self.nobs - self.df_modelwc
+
+    @property
+    def aic(self) -> float:
+        """``-2 llf + 2 df_modelwc``."""
+        return -2.0 * self.llf + 2.0 * self.df_modelwc
+
+    @property
+    def bic(self) -> float:
+        """``-2 llf + log(nobs) df_modelwc``."""
+        return -2.0 * self.llf + log(self.nobs) * self.df_modelwc
+
+    # counts and names
+
+    @property
+    def nobs(self) -> int:
+        return self._estimates.n
+
+    @property
+    def n_dropped(self) -> int:
+        return self._facts.rows.dropped
+
+    @property
+    def ngroups(self) -> dict[str, int]:
+        """Number of levels per grouping factor."""
+        return {group: len(levels) for group, levels in zip(self._facts.factors, self._facts.levels, strict=True)}
+
+    @property
+    def formula(self) -> str:
+        return self._facts.formula
+
+    @property
+    def response_name(self) -> str:
+        return self._facts.response
+
+    @property
+    def method(self) -> str:
+        return "REML" if self._estimates.reml else "ML"
+
+    # rows
+
+    @property
+    def fittedvalues(self) -> pd.Series:
+        """Conditional means ``X beta + Z b`` (plus offset) by the rows used, in units of the response."""
+        return self._rows.series(self._rows.fitted, "fittedvalues")
+
+    @property
+    def resid(self) -> pd.Series:
+        """Response minus `fittedvalues`."""
+        return self._rows.series(self._rows.residuals, "resid")
+
+    @property
+    def resid_scaled(self) -> pd.Series:
+        """``sqrt(weight) * resid / sigma``."""
+        return self._rows.series(self._rows.scaled_residuals, "resid_scaled")
+
+    @property
+    def _frame(self) -> pd.DataFrame:
+        return self._rows.frame
+
+    def predict(self, newdata=None, *, re="all", new_levels: str = "error") -> pd.Series:
+        """Predicted response, by the rows of ``newdata`` (by default those of the fit).
+
+        Parameters
+        ----------
+        newdata : table of any kind `lmer` takes, or None.
+        re : ``"all"`` random effects, ``"none"`` (population), or a list of groups.
+        new_levels : ``"error"``, or ``"population"``: an unseen level has effect 0.
+
+        Returns
+        -------
+        Series; NaN where a value the model needs is missing.
+
+        Raises
+        ------
+        DataError : unseen levels with ``new_levels="error"``, or columns that are absent.
+        """
+        from fastlmm_core.results.predict import chosen_factors, predict_new
+
+        if new_levels not in ("error", "population"):
+            raise ValueError(f"new_levels is 'error' or 'population', found {new_levels!r}")
+        factors = chosen_factors(re, self._facts.factors)
+        if newdata is None:
+            if len(factors) == len(self._facts.factors):
+                return self.fittedvalues.rename("predicted")
+            return self._rows.series(self._rows.mean(factors), "predicted")
+        return predict_new(self, newdata, factors, new_levels)
+
+    def marginal_cov(self, group: str, level) -> pd.DataFrame:
+        """Fitted covariance ``sigma^2 (Z_i Lambda Lambda' Z_i' + W_i^-1)`` of the rows of one cluster.
+
+        All random terms enter, also those of other groups.  Row and column labels
+        are those of the data.
+        """
+        facts = self._facts
+        if group not in facts.factors:
+            raise DataError(f"no grouping factor {group!r}; the model has {', '.join(map(repr, facts.factors))}")
+        f = facts.factors.index(group)
+        if level not in facts.levels[f]:
+            raise DataError(f"no level {level!r} of {group!r}; the first levels are {list(facts.levels[f][:5])}")
+        return self._rows.cluster_covariance(f, facts.levels[f].get_loc(level), self._covariances, self.scale)
+
+    def summary(self):
+        """A `Summary` that prints like lmerTest's, shows as tables in notebooks, and holds them as DataFrames."""
+        from fastlmm_core.results.summary import MixedSummary
+
+        return MixedSummary(self)
+
+    def __repr__(self) -> str:
+        groups = ", ".join(f"{group}: {count}" for group, count in self.ngroups.items())
+        return f"<LMMResults {self.formula!r} by {self.method}, {self.nobs} rows, {groups}>"

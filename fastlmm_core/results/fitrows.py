@@ -1,0 +1,153 @@
+"""Row quantities of a fit: fitted values, residuals, one cluster's covariance.
+
+They are computed by the row kernels from the design, which refers to the
+caller's arrays; nothing is copied or kept until it is asked for.
+"""
+
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.crossprod.rows import (
+    add_random_effects,
+    dense_columns,
+    linear_predictor,
+    quantiles_and_moments,
+)
+from fastlmm_core.errors import DataError
+from fastlmm_core.formula.terms import Design
+
+BLOCK = 1 << 18
+"""Rows evaluated at once where columns must be stored."""
+
+
+def locked(values: np.ndarray) -> np.ndarray:
+    """The array, marked read-only."""
+    values.flags.writeable = False
+    return values
+
+
+class FitRows:
+    """Rows of a fit.
+
+    Parameters
+    ----------
+    design : the data of the model.
+    labels : callable returning the data's row labels of the rows used.
+    frame : callable returning the data's columns on the rows used.
+    beta : (p,) with NaN for aliased columns.
+    effects : callable returning the random effects per factor (levels, k).
+    sigma : residual standard deviation.
+    covariances : Sigma per random term.
+    """
+
+    def __init__(self, design: Design, labels, frame, beta, effects, sigma, covariances=(), n_threads=None):
+        self.design, self._labels, self._make_frame = design, labels, frame
+        self.beta, self.effects, self.sigma = np.nan_to_num(beta), effects, sigma
+        self.covariances, self.n_threads = covariances, n_threads
+
+    @cached_property
+    def labels(self) -> pd.Index:
+        return self._labels()
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The data's columns on the rows used."""
+        return self._make_frame()
+
+    def series(self, values: np.ndarray, name: str) -> pd.Series:
+        """Values by the rows used, with the data's labels."""
+        return pd.Series(values, index=self.labels, name=name, copy=True)
+
+    def linear(self) -> np.ndarray:
+        """``X beta`` without the offset, (n,)."""
+        design = self.design
+        return linear_predictor(design.atoms, design.fixed, self.beta, design.n, n_threads=self.n_threads)
+
+    def mean(self, factors) -> np.ndarray:
+        """``offset + X beta + sum of Z b`` over the given factors, (n,)."""
+        design, values = self.design, self.linear()
+        effects = self.effects() if factors else ()
+        for f in factors:
+            columns = [column for term in design.terms if term.factor == f for column in term.columns]
+            codes = design.factors[f].codes
+            add_random_effects(values, codes, design.atoms, columns, effects[f], n_threads=self.n_threads)
+        if design.offset is not None:
+            values += design.offset
+        return values
+
+    @cached_property
+    def fitted(self) -> np.ndarray:
+        return locked(self.mean(range(len(self.design.factors))))
+
+    @cached_property
+    def residuals(self) -> np.ndarray:
+        """``design.response`` has the offset taken out, ``fitted`` has it in."""
+        values = self.design.response - self.fitted
+        if self.design.offset is not None:
+            values += self.design.offset
+        return locked(values)
+
+    @cached_property
+    def scaled_residuals(self) -> np.ndarray:
+        values = self.residuals / self.sigma
+        if self.design.weights is not None:
+            values *= np.sqrt(self.design.weights)
+        return locked(values)
+
+    @cached_property
+    def quantiles(self) -> np.ndarray:
+        """Minimum, quartiles and maximum of the scaled residuals."""
+        offset = self.design.offset
+        mean = self.fitted if offset is None else self.fitted - offset
+        return quantiles_and_moments(
+            self.design.response, mean, self.sigma, self.design.weights, n_threads=self.n_threads
+        )[0]
+
+    @cached_property
+    def variances(self) -> tuple[float, float]:
+        """Variance of ``X beta`` over rows, and the mean of ``diag(Z Sigma Z')``."""
+        design, random = self.design, 0.0
+        for start in range(0, design.n, BLOCK):
+            rows = slice(start, min(start + BLOCK, design.n))
+            for term, cov in zip(design.terms, self.covariances, strict=True):
+                Z = dense_columns(design.atoms, term.columns, design.n, rows)
+                random += float(np.einsum("ia,ab,ib->", Z, cov, Z, optimize=True))
+        return float(np.var(self.linear(), ddof=1)), random / design.n
+
+    @cached_property
+    def model_squares(self) -> tuple[float, float]:
+        """Weighted sums of squares of the fitted values, about their weighted mean and about 0."""
+        fitted, weights = self.fitted, self.design.weights
+        w = np.ones(len(fitted)) if weights is None else weights
+        centred = fitted - (w @ fitted) / w.sum()
+        return float(w @ centred**2), float(w @ fitted**2)
+
+    def cluster_covariance(self, factor: int, level: int, covariances, scale: float) -> pd.DataFrame:
+        """``sum_t Z_t (I kron Sigma_t) Z_t' + scale W^-1`` on the rows of one level, (n_i, n_i)."""
+        design = self.design
+        rows = np.flatnonzero(design.factors[factor].codes == level)
+        V = np.zeros((len(rows), len(rows)))
+        for term, cov in zip(design.terms, covariances, strict=True):
+            Z = dense_columns(design.atoms, term.columns, design.n, rows)
+            codes = design.factors[term.factor].codes[rows]
+            V += np.where(codes[:, None] == codes[None, :], Z @ cov @ Z.T, 0.0)
+        weights = 1.0 if design.weights is None else design.weights[rows]
+        V[np.diag_indices(len(rows))] += scale / weights
+        return pd.DataFrame(V, index=self.labels[rows], columns=self.labels[rows])
+
+
+class AbsentRows:
+    """Stands for the rows of a fit that was loaded from a file: its summaries, but no rows."""
+
+    def __init__(self, known: dict):
+        self.__dict__.update(known)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise DataError(
+            "this fit was loaded from a file, which holds no data rows: fitted values, residuals and one "
+            "cluster's covariance need the fit made by lmer or lm; predict(newdata) works here too"
+        )

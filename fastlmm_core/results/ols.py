@@ -1,0 +1,163 @@
+"""What `lm` returns."""
+
+from math import log
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.inference.distributions import f_upper
+from fastlmm_core.inference.ols import LeastSquares
+from fastlmm_core.results.coefficients import FixedEffects, choose
+from fastlmm_core.results.facts import LinearFacts
+
+
+class LMResults(FixedEffects):
+    """A linear model fitted by (weighted) least squares.
+
+    Made by `fastlmm_core.lm`.  Conventions are those of R's ``summary(lm)``; the
+    names those of `LMMResults` where they apply.
+
+    Attributes
+    ----------
+    sigma, scale : residual standard deviation (units of the response) and variance
+    rsquared, rsquared_adj, fvalue, f_pvalue : about the mean when the formula has an intercept, else about 0
+    df_resid : int
+    """
+
+    def __init__(self, facts: LinearFacts, estimates: LeastSquares, rows, timings=None):
+        self.__dict__.update(
+            _facts=facts, _estimates=estimates, _rows=rows, timings=dict(timings or {}),
+            _names=facts.coefficients, _beta=estimates.beta, _kept=estimates.kept, _vcov=estimates.vcov,
+        )  # fmt: skip
+
+    @property
+    def _df(self) -> np.ndarray:
+        return np.full(len(self._kept), float(self.df_resid))
+
+    @property
+    def _weighted(self) -> bool:
+        return self._facts.weights_name is not None
+
+    def cov_params(self, kind: str = "model") -> pd.DataFrame:
+        """Covariance of the coefficients, p x p; aliased rows and columns are NaN."""
+        return self._cov_frame(choose(kind, {"model": self._vcov}, "kind of covariance"))
+
+    def conf_int(self, alpha: float = 0.05, method: str = "t") -> pd.DataFrame:
+        """Confidence limits, columns ``lower, upper``; ``method`` is ``"t"`` or ``"wald"`` (normal)."""
+        df = choose(method, {"t": float(self.df_resid), "wald": np.inf}, "method")
+        return self._interval_frame(alpha, self._se, np.full(len(self._names), df))
+
+    @property
+    def sigma(self) -> float:
+        return self.scale**0.5
+
+    @property
+    def scale(self) -> float:
+        return self._estimates.sigma2
+
+    @property
+    def nobs(self) -> int:
+        return self._estimates.n
+
+    @property
+    def n_dropped(self) -> int:
+        return self._facts.rows.dropped
+
+    @property
+    def df_resid(self) -> int:
+        return self._estimates.df_resid
+
+    @property
+    def df_modelwc(self) -> int:
+        """Coefficients kept and sigma."""
+        return len(self._kept) + 1
+
+    @property
+    def formula(self) -> str:
+        return self._facts.formula
+
+    @property
+    def response_name(self) -> str:
+        return self._facts.response
+
+    # fit
+
+    @property
+    def llf(self) -> float:
+        """Log-likelihood (of maximum likelihood, as R's ``logLik``)."""
+        return self._estimates.llf
+
+    @property
+    def aic(self) -> float:
+        """``-2 llf + 2 df_modelwc``."""
+        return -2.0 * self.llf + 2.0 * self.df_modelwc
+
+    @property
+    def bic(self) -> float:
+        """``-2 llf + log(nobs) df_modelwc``."""
+        return -2.0 * self.llf + log(self.nobs) * self.df_modelwc
+
+    @property
+    def _numerator_df(self) -> int:
+        return len(self._kept) - self._facts.has_constant
+
+    @property
+    def _model_ss(self) -> float:
+        centred, plain = self._rows.model_squares
+        return centred if self._facts.has_constant else plain
+
+    @property
+    def rsquared(self) -> float:
+        """Share of the sum of squares explained."""
+        return self._model_ss / (self._model_ss + self._estimates.rss) if self._numerator_df else 0.0
+
+    @property
+    def rsquared_adj(self) -> float:
+        """`rsquared` adjusted for the number of coefficients."""
+        if not self._numerator_df:
+            return 0.0
+        return 1.0 - (1.0 - self.rsquared) * (self.nobs - self._facts.has_constant) / self.df_resid
+
+    @property
+    def fvalue(self) -> float:
+        """F statistic of all coefficients but the intercept; NaN when there are none."""
+        return self._model_ss / self._numerator_df / self.scale if self._numerator_df else float("nan")
+
+    @property
+    def f_pvalue(self) -> float:
+        """Upper tail of `fvalue`."""
+        return f_upper(self.fvalue, self._numerator_df, self.df_resid) if self._numerator_df else float("nan")
+
+    # rows
+
+    @property
+    def fittedvalues(self) -> pd.Series:
+        """``X beta`` (plus offset) by the rows used."""
+        return self._rows.series(self._rows.fitted, "fittedvalues")
+
+    @property
+    def resid(self) -> pd.Series:
+        """Response minus `fittedvalues`."""
+        return self._rows.series(self._rows.residuals, "resid")
+
+    @property
+    def resid_scaled(self) -> pd.Series:
+        """``sqrt(weight) * resid / sigma``."""
+        return self._rows.series(self._rows.scaled_residuals, "resid_scaled")
+
+    def predict(self, newdata=None) -> pd.Series:
+        """Predicted response by the rows of ``newdata``, NaN where a value is missing; by default `fittedvalues`."""
+        from fastlmm_core.results.predict import predict_new
+
+        if newdata is None:
+            return self.fittedvalues.rename("predicted")
+        return predict_new(self, newdata, (), "error")
+
+    def summary(self):
+        """A `Summary` that prints like R's ``summary(lm)``."""
+        from fastlmm_core.results.summary import LinearSummary
+
+        return LinearSummary(self)
+
+    def __repr__(self) -> str:
+        return f"<LMResults {self.formula!r}, {self.nobs} rows>"
