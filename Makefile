@@ -4,8 +4,10 @@
 PYTHON ?= python3
 VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),$(CURDIR)/.venv)
 BIN := $(VENV)/bin
+WHEEL := build/wheel-$(shell { $(BIN)/python -V || $(PYTHON) -V; } 2>/dev/null | tr -d ' ')
 EXTRAS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 comma := ,
 SOURCES := setup.py pyproject.toml MANIFEST.in \
 	$(shell find fastlmm_core src_c -type f ! -name '*.so' ! -name '*.pyc' 2>/dev/null)
@@ -33,7 +35,8 @@ lint: $(STAMPS)/lint
 
 ## make sanitize    the kernels under AddressSanitizer and UndefinedBehaviorSanitizer, fast tests
 sanitize: build/asan/stamp $(STAMPS)/test
-	PYTHONPATH=$(CURDIR)/build/asan/site LD_PRELOAD="$$(cc -print-file-name=libasan.so)" \
+	PYTHONPATH=$(CURDIR)/build/asan/site \
+	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -p no:faulthandler -m "not slow and not reference" $(SANITIZE_TESTS)
 SANITIZE_TESTS ?= tests
@@ -43,9 +46,9 @@ valgrind: $(STAMPS)/test
 	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind --error-exitcode=9 --leak-check=no --undef-value-errors=no \
 	-q $(BIN)/python -m pytest -q -p no:faulthandler -m "not slow" tests/crossprod tests/mme
 
-## make bench       the benchmark grid; writes below bench/results
+## make bench       the benchmark grid, one CSV below bench/results; BENCH_ARGS are those of bench/run.py
 bench: $(STAMPS)/bench
-	cd bench && $(BIN)/python run.py
+	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 ## make wheel-test  sdist, wheel from the sdist, and the suite on that wheel outside the checkout
 wheel-test: $(STAMPS)/build
@@ -68,19 +71,25 @@ $(BIN)/python:
 	"install the package python3-venv, or activate an environment of your own first" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+HAS_HEADERS := import os, sys, sysconfig; \
+	sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
+
 # one wheel serves every environment; stale copies of removed modules must not get into it
-build/wheel/stamp: $(SOURCES) | $(BIN)/python
-	rm -rf build/wheel build/lib* build/bdist*
-	$(BIN)/python -m pip wheel -q --no-deps -w build/wheel .
+$(WHEEL)/stamp: $(SOURCES) | $(BIN)/python
+	@$(BIN)/python -c '$(HAS_HEADERS)' || { echo "no Python.h: install the headers of $(PYTHON)" \
+	"(on Debian the package python3-dev)" >&2; exit 1; }
+	@command -v $${CC:-cc} >/dev/null || { echo "no C compiler: install gcc, or set CC" >&2; exit 1; }
+	rm -rf $(WHEEL) build/lib* build/bdist*
+	$(BIN)/python -m pip wheel -q --no-deps -w $(WHEEL) .
 	@touch $@
 
-$(STAMPS)/package: build/wheel/stamp
-	$(BIN)/python -m pip install -q "$$(echo build/wheel/*.whl)$(if $(EXTRAS),[$(EXTRAS)])"
-	$(BIN)/python -m pip install -q --force-reinstall --no-deps build/wheel/*.whl
+$(STAMPS)/package: $(WHEEL)/stamp
+	$(BIN)/python -m pip install -q "$$(echo $(WHEEL)/*.whl)$(if $(EXTRAS),[$(EXTRAS)])"
+	$(BIN)/python -m pip install -q --force-reinstall --no-deps $(WHEEL)/*.whl
 	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/bench: $(STAMPS)/%: $(STAMPS)/package
-	$(BIN)/python -m pip install -q "$$(echo build/wheel/*.whl)[$*$(if $(EXTRAS),$(comma)$(EXTRAS))]"
+	$(BIN)/python -m pip install -q "$$(echo $(WHEEL)/*.whl)[$*$(if $(EXTRAS),$(comma)$(EXTRAS))]"
 	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/build: | $(BIN)/python

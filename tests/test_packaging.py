@@ -43,6 +43,6 @@ def test_the_installed_files():
     if not any(f.startswith("fastlmm_core/") for f in files) or "site-packages" not in str(PACKAGE):
         pytest.skip("an editable or sanitized build is under test")
     assert PACKAGE == Path(str(INSTALLED.locate_file("fastlmm_core")))
-    strange = [f for f in files if f.endswith((".c", ".h", ".pyx")) or f.startswith(("tests", "bench", "src_c"))]
-    assert not strange
+    folders, endings = ("tests", "bench", "src_c"), (".c", ".h", ".pyx")
+    assert not [f for f in files if f.endswith(endings) or f.startswith(folders)]
     assert "fastlmm_core/datasets/InstEval.csv.gz" in files
