@@ -1,0 +1,118 @@
+/* The dense Schur complement: LAPACK in place, and BLAS for leaf levels that touch many columns. */
+#include "flm_crossed.h"
+
+#include <math.h>
+#include <string.h>
+
+/* panel (m, nb) column-major = W_i' of the next heavy levels; returns how many levels fit. */
+static int64_t fill_panel(const flm_crossed *s, int64_t first, int64_t panel_columns, double *panel)
+{
+    const int k = s->k;
+    int64_t count = panel_columns / k;
+    if (count > s->n_heavy - first) count = s->n_heavy - first;
+    memset(panel, 0, (size_t)(count * k * s->m) * sizeof *panel);
+    for (int64_t h = 0; h < count; h++) {
+        const int64_t i = s->heavy[first + h];
+        for (int64_t e = s->row_ptr[i]; e < s->row_ptr[i + 1]; e++)
+            for (int a = 0; a < k; a++) panel[s->index[e] + (h * k + a) * s->m] = s->W[e * k + a];
+    }
+    return count;
+}
+
+void flm_crossed_heavy_update(const flm_crossed *s, const flm_blas *blas, int upper, int64_t panel_columns,
+                              double *panel, double *P)
+{
+    flm_blas_int m = (flm_blas_int)s->m;
+    double minus = -1, one = 1;
+    for (int64_t first = 0; first < s->n_heavy;) {
+        const int64_t count = fill_panel(s, first, panel_columns, panel);
+        flm_blas_int columns = (flm_blas_int)(count * s->k);
+        blas->dsyrk(upper ? "U" : "L", "N", &m, &columns, &minus, panel, &m, &one, P, &m);
+        first += count;
+    }
+}
+
+/* X = L^-T X for X (k, k) row-major, then transposed. */
+static void half_solve(int k, const double *L, const double *X, double *out)
+{
+    for (int c = 0; c < k; c++)
+        for (int a = k - 1; a >= 0; a--) {
+            double sum = X[a * k + c];
+            for (int b = a + 1; b < k; b++) sum -= L[b * k + a] * out[c * k + b];
+            out[c * k + a] = sum / L[a * k + a];
+        }
+}
+
+void flm_crossed_heavy_gather(const flm_crossed *s, const flm_blas *blas, int64_t panel_columns,
+                              double *panel, double *product, double *Minv, double *total)
+{
+    const int k = s->k;
+    double Q[FLM_CROSSED_MAX_K * FLM_CROSSED_MAX_K], half[FLM_CROSSED_MAX_K * FLM_CROSSED_MAX_K];
+    flm_blas_int m = (flm_blas_int)s->m;
+    double one = 1, zero = 0;
+    for (int64_t first = 0; first < s->n_heavy;) {
+        const int64_t count = fill_panel(s, first, panel_columns, panel);
+        flm_blas_int columns = (flm_blas_int)(count * k);
+        blas->dsymm("L", "L", &m, &columns, &one, Minv, &m, panel, &m, &zero, product, &m);
+        for (int64_t h = 0; h < count; h++) {
+            const int64_t i = s->heavy[first + h];
+            const double *L = s->L + i * k * k;
+            memset(Q, 0, (size_t)(k * k) * sizeof *Q);
+            for (int64_t e = s->row_ptr[i]; e < s->row_ptr[i + 1]; e++) /* W_i (Minv W_i') */
+                for (int a = 0; a < k; a++)
+                    for (int b = 0; b < k; b++)
+                        Q[a * k + b] += s->W[e * k + a] * product[s->index[e] + (h * k + b) * s->m];
+            half_solve(k, L, Q, half);
+            half_solve(k, L, half, Q); /* L^-T Q L^-1 */
+            for (int a = 0; a < k * k; a++) total[a] += Q[a];
+        }
+        first += count;
+    }
+}
+
+flm_status flm_crossed_dense_factor(const flm_blas *blas, int64_t m, double *A, double *logdet)
+{
+    flm_blas_int n = (flm_blas_int)m, info = 0;
+    double sum = 0;
+    for (int64_t c = 0; c < m; c++) A[c + c * m] += 1;
+    blas->dpotrf("L", &n, A, &n, &info);
+    if (info != 0) return FLM_NOT_POSITIVE;
+    for (int64_t c = 0; c < m; c++) sum += log(A[c + c * m]);
+    *logdet = 2 * sum;
+    return isfinite(sum) ? FLM_OK : FLM_NOT_POSITIVE;
+}
+
+flm_status flm_crossed_dense_invert(const flm_blas *blas, int64_t m, double *A)
+{
+    flm_blas_int n = (flm_blas_int)m, info = 0;
+    blas->dpotri("L", &n, A, &n, &info);
+    return info == 0 ? FLM_OK : FLM_NOT_POSITIVE;
+}
+
+/* Row-major (m, r) is BLAS's (r, m): solves stand on the right, transposed. */
+void flm_crossed_dense_halfsolve(const flm_blas *blas, int64_t m, int64_t r, int transposed, double *A,
+                                 double *t)
+{
+    flm_blas_int n = (flm_blas_int)m, rows = (flm_blas_int)r;
+    double one = 1;
+    blas->dtrsm("R", "L", transposed ? "N" : "T", "N", &rows, &n, &one, A, &n, t, &rows);
+}
+
+void flm_crossed_dense_apply(const flm_blas *blas, int64_t m, int64_t r, double *A, double *t, double *out)
+{
+    flm_blas_int n = (flm_blas_int)m, rows = (flm_blas_int)r;
+    double one = 1, zero = 0;
+    blas->dsymm("R", "L", &rows, &n, &one, A, &n, t, &rows, &zero, out, &rows);
+}
+
+void flm_crossed_downdate(const flm_blas *blas, int64_t rows, int64_t r, double *t, double *S)
+{
+    flm_blas_int n = (flm_blas_int)r, count;
+    double minus = -1, one = 1;
+    for (int64_t first = 0; first < rows; first += count) {
+        count = (flm_blas_int)(rows - first < 1 << 20 ? rows - first : 1 << 20);
+        blas->dsyrk("L", "N", &n, &count, &minus, t + first * r, &n, &one, S, &n);
+    }
+    for (int64_t a = 0; a < r; a++)
+        for (int64_t b = 0; b < a; b++) S[a * r + b] = S[b * r + a];
+}

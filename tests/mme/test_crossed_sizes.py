@@ -1,0 +1,180 @@
+"""The crossed engine at sizes where every path is taken: light and heavy levels, chunks, threads."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from fastlmm_core.crossprod.statistics import CrossProducts, PairBlocks
+from fastlmm_core.mme import crossed, crossed_arrays
+from fastlmm_core.mme.crossed import CrossedEngine
+
+
+def sparse_design(n, sizes, widths, p=3, seed=0):
+    """U = [X y], and per factor (codes, Z), with some levels much more frequent than others."""
+    rng = np.random.default_rng(seed)
+    Xy = np.column_stack([np.ones(n), rng.normal(size=(n, p))])
+    factors = []
+    for G, k in zip(sizes, widths):
+        popular = (G * rng.uniform(size=n) ** 2).astype(np.int64)
+        codes = np.unique(rng.permutation(popular), return_inverse=True)[1].astype(np.int32)
+        factors.append((codes, np.column_stack([np.ones(n), rng.normal(size=(n, k - 1))])))
+    return Xy, factors
+
+
+def indicators(codes, Z):
+    n, k = Z.shape
+    columns = codes[:, None].astype(np.int64) * k + np.arange(k)
+    return sp.csr_matrix((Z.ravel(), columns.ravel(), np.arange(0, n * k + 1, k)))
+
+
+def cross_products(Xy, factors):
+    """`CrossProducts` by sparse matrix products, the factors in the order given."""
+    Zs = [indicators(*factor) for factor in factors]
+    ks = [Z.shape[1] for _, Z in factors]
+    U = np.column_stack([Xy, *(Z for _, Z in factors)])
+    ends = np.cumsum([Xy.shape[1], *ks])
+    pairs = {}
+    for f in range(len(Zs)):
+        for g in range(f + 1, len(Zs)):
+            block = (Zs[f].T @ Zs[g]).tobsr((ks[f], ks[g]))
+            block.sort_indices()
+            indptr, indices = block.indptr.astype(np.int64), block.indices.astype(np.int32)
+            pairs[f, g] = PairBlocks(indptr, indices, block.data)
+    levels = tuple(Z.shape[1] // k for Z, k in zip(Zs, ks))
+    return CrossProducts(
+        n=len(Xy),
+        sum_log_weights=0.0,
+        C=U.T @ U,
+        x=np.arange(Xy.shape[1] - 1),
+        y=Xy.shape[1] - 1,
+        z=tuple(np.arange(a, b) for a, b in zip(ends, ends[1:])),
+        levels=levels,
+        R=tuple((Z.T @ U).reshape(G, k, -1) for Z, G, k in zip(Zs, levels, ks)),
+        counts=tuple(np.bincount(codes) for codes, _ in factors),
+        structure="crossed",
+        order=tuple(range(len(factors))),
+        parent=(),
+        pairs=pairs,
+        weighted=False,
+    )
+
+
+class Henderson:
+    """V0^-1 = I - Z Lambda (I + Lambda'Z'Z Lambda)^-1 Lambda'Z' with a dense (q, q) system."""
+
+    def __init__(self, Xy, factors, Lambda):
+        self.ks = [L.shape[0] for L in Lambda]
+        Zs = [indicators(*factor) for factor in factors]
+        self.sizes = [Z.shape[1] for Z in Zs]
+        self.Z, self.Xy = sp.hstack(Zs).tocsr(), Xy
+        self.Lambda = sp.block_diag([sp.kron(sp.eye(G // L.shape[0]), L) for G, L in zip(self.sizes, Lambda)])
+        self.ZL = (self.Z @ self.Lambda).tocsr()
+        M = np.eye(sum(self.sizes)) + (self.ZL.T @ self.ZL).toarray()
+        self.Minv = np.linalg.inv(M)
+        self.logdet = np.linalg.slogdet(M)[1]
+
+    def solve(self, rhs):
+        return rhs - self.ZL @ (self.Minv @ (self.ZL.T @ rhs))
+
+    def split(self, rows):
+        parts = np.split(rows, np.cumsum(self.sizes)[:-1])
+        return [part.reshape(-1, k, part.shape[1]) for part, k in zip(parts, self.ks)]
+
+    def F(self):
+        """Sums of the diagonal blocks of Z'V0^-1 Z."""
+        A = (self.Z.T @ self.Z).toarray()
+        B = (self.Z.T @ self.ZL).toarray()
+        full = A - B @ self.Minv @ B.T
+        sums, start = [], 0
+        for size, k in zip(self.sizes, self.ks):
+            own = full[start : start + size, start : start + size].reshape(size // k, k, size // k, k)
+            sums.append(np.einsum("iaib->ab", own))
+            start += size
+        return sums
+
+
+@pytest.mark.parametrize("widths", [(1, 1), (2, 1), (1, 2, 1)])
+def test_medium_against_henderson(widths):
+    sizes = (500, 80, 12)[: len(widths)]
+    Xy, factors = sparse_design(5000, sizes, widths)
+    cp = cross_products(Xy, factors)
+    rng = np.random.default_rng(2)
+    Lambda = [np.tril(rng.uniform(0.2, 0.9, (k, k))) for k in widths]
+    engine = CrossedEngine(cp, np.arange(3), 2)
+    logdet, S = engine.factorize(Lambda)
+    direct = Henderson(Xy, factors, Lambda)
+    assert logdet == pytest.approx(direct.logdet, rel=1e-11)
+    VXy = direct.solve(Xy)
+    np.testing.assert_allclose(S, Xy.T @ VXy, rtol=1e-10, atol=1e-8)
+
+    F, GG = engine.moments()
+    for actual, expected in zip(F, direct.F()):
+        np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
+    G = direct.split(direct.Z.T @ VXy)
+    for actual, g in zip(GG, G):
+        expected = np.einsum("iau,ibv->abuv", g, g)
+        np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+
+    Q = np.linalg.inv(S[:-1, :-1])
+    v = np.append(-Q @ S[:-1, -1], 1.0)
+    directions = [(f, np.eye(k)) for f, k in enumerate(widths)]
+    starts = np.cumsum([0, *direct.sizes])
+    W = np.column_stack(
+        [direct.Z[:, a:b] @ (g @ v).ravel() for a, b, g in zip(starts, starts[1:], G)]
+    )
+    XVW = VXy[:, :-1].T @ W
+    expected = W.T @ direct.solve(W) - XVW.T @ Q @ XVW
+    np.testing.assert_allclose(engine.average_information(Q, v, directions), expected, rtol=1e-9)
+
+    b = direct.split(direct.Lambda @ (direct.Lambda.T @ (direct.Z.T @ (VXy @ v)))[:, None])
+    cov = direct.Lambda @ direct.Minv @ direct.Lambda.T
+    for f, (actual, start, k) in enumerate(zip(engine.random_effects(v), starts, widths)):
+        np.testing.assert_allclose(actual, b[f][:, :, 0], rtol=1e-8, atol=1e-10)
+        some = engine.conditional_covariance(f)[7]
+        own = slice(start + 7 * k, start + 8 * k)
+        np.testing.assert_allclose(some, cov[own, own], rtol=1e-9, atol=1e-12)
+
+
+def everything(engine, Lambda):
+    logdet, S = engine.factorize(Lambda)
+    Q, v = np.linalg.inv(S[:-1, :-1]), np.append(np.zeros(len(S) - 1), 1.0)
+    F, GG = engine.moments()
+    AI = engine.average_information(Q, v, [(f, np.eye(k)) for f, k in enumerate(engine.k)])
+    covariances = [engine.conditional_covariance(f) for f in range(len(engine.k))]
+    return [np.array(logdet), S, *F, *GG, AI, *engine.random_effects(v), *covariances]
+
+
+@pytest.mark.parametrize("widths", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("size", [1.0, 1e-4])
+def test_threads_do_not_change_a_bit(widths, size, monkeypatch):
+    monkeypatch.setattr(crossed, "LEAST_PARALLEL_WORK", 0)
+    cp = cross_products(*sparse_design(6000, (700, 60), widths))
+    Lambda = [size * np.tril(np.full((k, k), 0.5)) for k in widths]
+    first = everything(CrossedEngine(cp, np.arange(3), 1), Lambda)
+    for n_threads in (2, 3):
+        for one, other in zip(first, everything(CrossedEngine(cp, np.arange(3), n_threads), Lambda)):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("widths", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("choice", [False, True])
+def test_heavy_and_light_levels_agree(widths, choice, monkeypatch):
+    """The dense update of frequent levels and the scattered one give the same equations."""
+    cp = cross_products(*sparse_design(4000, (300, 40), widths))
+    Lambda = [np.tril(np.full((k, k), 0.5)) for k in widths]
+    mixed = everything(CrossedEngine(cp, np.arange(3), 1), Lambda)
+    monkeypatch.setattr(crossed_arrays, "_heavy_levels", lambda degree, m, k: np.full(len(degree), choice))
+    for one, other in zip(mixed, everything(CrossedEngine(cp, np.arange(3), 1), Lambda)):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12 * np.abs(one).max())
+
+
+def test_gradient_sign_at_zero_is_the_limit():
+    """F at T_f = 0 is the limit of F for T_f -> 0: no jump between the two ways of summing it."""
+    cp = cross_products(*sparse_design(3000, (300, 40), (1, 1)))
+    engine = CrossedEngine(cp, np.arange(3), 1)
+    values = []
+    for t in (0.0, 1e-14, 1e-10):
+        engine.factorize([np.array([[0.8]]), np.array([[np.sqrt(t)]])])
+        values.append(engine.moments()[0][1][0, 0])
+    np.testing.assert_allclose(values[1:], values[0], rtol=1e-6)
+    np.testing.assert_allclose(values[1], values[0], rtol=1e-10)
