@@ -28,7 +28,7 @@ def can_collapse(cp: CrossProducts) -> bool:
     if cp.structure != "tree" or len(cp.order) != 1 or cp.weighted:
         return False
     (factor,) = cp.order
-    if len(cp.z[factor]) != 1:
+    if len(cp.z[factor]) != 1 or cp.counts[factor].min() < 1:
         return False
     ratio = cp.R[factor][:, 0, cp.z[factor][0]] / cp.counts[factor]
     return bool(np.ptp(ratio) <= ROUNDING * np.abs(ratio).max() and ratio.min() > 0)

@@ -94,7 +94,8 @@ class OneFactorEngine(TreeEngine):
         return [self._F], [self._GG]
 
     def second_moments(self, Q: np.ndarray, v: np.ndarray) -> SecondMoments:
-        sums = self._packed.second(self._Lambda, np.ascontiguousarray(Q), np.ascontiguousarray(v), self.n_threads)
+        Q, v = np.ascontiguousarray(Q), np.ascontiguousarray(v)
+        sums = self._packed.second(self._Lambda, Q, v, self.n_threads)
         return SecondMoments(*sums[:, self._vech[:, :, None, None], self._vech])
 
     def average_information(self, Q: np.ndarray, v: np.ndarray, directions: list[Direction]) -> np.ndarray:
@@ -128,7 +129,7 @@ class NestedEngine(TreeEngine):
             records.append(np.ascontiguousarray(cp.R[factor][self._nodes[depth]][:, :, columns], np.float64))
             if not np.isfinite(records[-1].sum()):
                 raise NumericalError(f"cross-products of grouping factor {factor} are not finite")
-        self._chain = Chain(records, parents, firsts, len(self.xy))
+        self._chain = Chain(records, parents, firsts, len(self.xy), self._nodes, cp.order)
 
     def factorize(self, Lambda: list[np.ndarray]) -> tuple[float, np.ndarray]:
         self._Lambda = [lower(block) for block in Lambda]
@@ -162,7 +163,7 @@ class NestedEngine(TreeEngine):
         depth = np.array([self._depth[f] for f, _ in directions], np.int32)
         for j, (f, direction) in enumerate(directions):
             X[j].ravel()[: self.k[f] ** 2] = direction.ravel()
-        inner, cross = self._chain.inner(g, depth, X)
+        inner, cross = self._chain.inner(g, depth, X, self.n_threads)
         return inner - cross[:-1].T @ Q @ cross[:-1]
 
     def random_effects(self, v: np.ndarray) -> list[np.ndarray]:
@@ -181,12 +182,15 @@ def order_by_subtree(cp: CrossProducts) -> tuple[list[np.ndarray], list[np.ndarr
     ``firsts[d]`` int64 (nodes[d + 1] + 1,), where the children in d begin.
     """
     counts = [cp.levels[f] for f in cp.order]
-    nodes, parents, firsts = [np.arange(counts[-1])], [], []
+    nodes = [np.arange(counts[-1])]
+    parents: list[np.ndarray] = []
+    firsts: list[np.ndarray] = []
     position = np.arange(counts[-1])
     for d in range(len(counts) - 2, -1, -1):
         parent = np.asarray(cp.parent[d])
         if parent.shape != (counts[d],) or parent.min() < 0 or parent.max() >= counts[d + 1]:
-            raise ModelError(f"the parents of grouping factor {cp.order[d]} are not levels of {cp.order[d + 1]}")
+            inner, outer = cp.order[d : d + 2]
+            raise ModelError(f"the parents of grouping factor {inner} are not levels of {outer}")
         above = position[parent]
         order = np.argsort(above, kind="stable")
         nodes.insert(0, order)

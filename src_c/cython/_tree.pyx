@@ -22,12 +22,13 @@ cdef extern from "flm_tree.h" nogil:
         int u
         const double *pack
     flm_index flm_levels_pack_size(flm_index levels, int k, int u)
-    flm_status flm_levels_pack(flm_index levels, int k, int u, flm_index ld, const double *R, const int64_t *z,
-                               const int64_t *xy, double *pack, double *within, flm_index *level, int n_threads)
+    flm_status flm_levels_pack(flm_index levels, int k, int u, flm_index ld, const double *R,
+                               const int64_t *z, const int64_t *xy, double *pack, double *within,
+                               flm_index *level, int n_threads)
     flm_status flm_levels_sweep(const flm_levels *self, const double *Lambda, double *logdet, double *between,
                                 double *F, double *GG, flm_index *level, int n_threads)
-    flm_status flm_levels_second(const flm_levels *self, const double *Lambda, const double *Q, const double *v,
-                                 double *FF, double *FP, double *Fg, int n_threads)
+    flm_status flm_levels_second(const flm_levels *self, const double *Lambda, const double *Q,
+                                 const double *v, double *FF, double *FP, double *Fg, int n_threads)
     flm_status flm_levels_effects(const flm_levels *self, const double *Lambda, const double *v, double *g,
                                   int n_threads)
     flm_status flm_levels_posterior(flm_index levels, int k, flm_index ld, const double *R, const int64_t *z,
@@ -116,7 +117,7 @@ cdef class Levels:
 
     def sweep(self, const double[:, ::1] Lambda not None, int n_threads):
         """log|V0|, between (u, u), F (k, k), GG (k, k, u, u)."""
-        cdef int k = self.self.k, u = self.self.u
+        cdef Py_ssize_t k = self.self.k, u = self.self.u
         check_shape(Lambda.shape[0] == k and Lambda.shape[1] == k, "Lambda")
         out = np.empty(u * u + k * k + k * k * u * u)
         cdef double[::1] sums = out
@@ -126,16 +127,17 @@ cdef class Levels:
         cdef flm_index level = -1
         cdef flm_status status
         with nogil:
-            status = flm_levels_sweep(&self.self, &Lambda[0, 0], &logdet, between, F, F + k * k, &level, n_threads)
+            status = flm_levels_sweep(&self.self, &Lambda[0, 0], &logdet, between, F, F + k * k, &level,
+                                      n_threads)
         if status != FLM_OK:
             refuse(status, level, "")
-        cdef int s = u * u
-        return logdet, out[:s].reshape(u, u), out[s : s + k * k].reshape(k, k), out[s + k * k :].reshape(k, k, u, u)
+        cdef Py_ssize_t s = u * u, t = s + k * k
+        return logdet, out[:s].reshape(u, u), out[s:t].reshape(k, k), out[t:].reshape(k, k, u, u)
 
     def second(self, const double[:, ::1] Lambda not None, const double[:, ::1] Q not None,
                const double[::1] v not None, int n_threads):
         """Sums of vech(F_i) vech(.)' for F_i, P_i, g_i g_i': (3, m, m), m = k (k + 1) / 2."""
-        cdef int k = self.self.k, u = self.self.u, m = k * (k + 1) // 2
+        cdef Py_ssize_t k = self.self.k, u = self.self.u, m = k * (k + 1) // 2
         check_shape(Lambda.shape[0] == k and Lambda.shape[1] == k, "Lambda")
         check_shape(Q.shape[0] == u - 1 and Q.shape[1] == u - 1, "Q")
         check_shape(v.shape[0] == u, "v")
@@ -184,8 +186,8 @@ def posterior(const double[:, :, ::1] R not None, const int64_t[::1] z not None,
     return out
 
 
-def collapse(const double[:, :, ::1] R not None, const int64_t[::1] xy not None, const int32_t[::1] group not None,
-             Py_ssize_t groups):
+def collapse(const double[:, :, ::1] R not None, const int64_t[::1] xy not None,
+             const int32_t[::1] group not None, Py_ssize_t groups):
     """(groups, u, u): lower triangles of the sums of R_i'R_i over the levels of a group; k = 1."""
     cdef Py_ssize_t i, u = xy.shape[0]
     check_shape(R.shape[0] > 0 and u > 0 and R.shape[1] == 1, "R")
@@ -206,21 +208,27 @@ cdef class Chain:
 
     ``records[d]`` (nodes, k, width), columns [own Z, Z of ancestors, X y];
     ``parents[d]`` int32 into factor d + 1; ``firsts[d]`` (nodes + 1,) int64: the
-    children of each node of factor d + 1 in factor d.
+    children of each node of factor d + 1 in factor d; ``levels[d]`` and ``names``
+    turn a node and a depth into a level and a factor for error messages.
     """
 
     cdef flm_chain self
     cdef list keep
+    cdef list levels
+    cdef tuple names
     cdef int u
 
-    def __init__(self, list records not None, list parents not None, list firsts not None, int u):
+    def __init__(self, list records not None, list parents not None, list firsts not None, int u,
+                 list levels not None, tuple names not None):
         cdef int d, depth = len(records), K = 0
         cdef const double[:, :, ::1] R
         cdef double[:, :, ::1] room
         cdef const int32_t[::1] parent
         cdef const int64_t[::1] first
-        check_shape(0 < depth <= FLM_MAX_DEPTH and len(parents) == len(firsts) == depth - 1 and u > 0, "the chain")
+        check_shape(0 < depth <= FLM_MAX_DEPTH and u > 0, "the chain")
+        check_shape(len(parents) == len(firsts) == depth - 1 and len(levels) == depth, "the chain")
         self.keep = [records, parents, firsts]
+        self.levels, self.names = levels, names
         self.u = u
         self.self.depth = depth
         self.self.u = u
@@ -263,6 +271,11 @@ cdef class Chain:
                 check_shape(parent[i] == j, "parent")
         return 0
 
+    cdef int refuse_node(self, flm_status status, int d, flm_index node) except -1:
+        if d < 0:
+            refuse(status, -1, "")
+        return refuse(status, self.levels[d][node], f" of grouping factor {self.names[d]}")
+
     def factorize(self, list Lambda not None, const double[:, ::1] C not None, int n_threads):
         """log|V0| and S (u, u); C (u, u) is [X y]'W[X y]."""
         cdef int d, factor = -1
@@ -280,9 +293,10 @@ cdef class Chain:
         out = np.empty((self.u, self.u))
         cdef double[:, ::1] S = out
         with nogil:
-            status = flm_chain_factorize(&self.self, blocks, &C[0, 0], &logdet, &S[0, 0], &node, &factor, n_threads)
+            status = flm_chain_factorize(&self.self, blocks, &C[0, 0], &logdet, &S[0, 0], &node,
+                                         &factor, n_threads)
         if status != FLM_OK:
-            refuse(status, node, f" (in tree order) of nested factor {factor}, innermost 0,")
+            self.refuse_node(status, factor, node)
         return logdet, out
 
     def moments(self, int n_threads):
@@ -342,7 +356,8 @@ cdef class Chain:
             refuse(status, -1, "")
         return out
 
-    def inner(self, list g not None, const int32_t[::1] factor not None, const double[:, :, ::1] directions not None):
+    def inner(self, list g not None, const int32_t[::1] factor not None,
+              const double[:, :, ::1] directions not None, int n_threads):
         """w_j'V0^-1 w_k (r, r) and [X y]'V0^-1 w_j (u, r); w_j = Z_f X_j g_f, f = factor[j].
 
         ``directions[j]`` starts with the k_f x k_f entries of X_j, row by row.
@@ -366,7 +381,7 @@ cdef class Chain:
         cdef double[:, ::1] second = cross
         with nogil:
             status = flm_chain_inner(&self.self, blocks, r, &factor[0], &directions[0, 0, 0], stride,
-                                     &first[0, 0], &second[0, 0], 1)
+                                     &first[0, 0], &second[0, 0], n_threads)
         if status != FLM_OK:
             refuse(status, -1, "")
         return inner, cross

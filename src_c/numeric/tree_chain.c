@@ -11,39 +11,11 @@
  * that do not depend on the number of threads.
  */
 #include "flm_tree.h"
+#include "tree_span.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MAX_CHUNKS 32
-#define NODES_PER_CHUNK 512
-
-typedef struct {
-    flm_index first[FLM_MAX_DEPTH], last[FLM_MAX_DEPTH]; /* nodes of each factor */
-} span;
-
-static flm_index count_chunks(const flm_chain *self)
-{
-    const flm_index roots = self->nodes[self->depth - 1];
-    flm_index chunks = self->nodes[0] / NODES_PER_CHUNK;
-    chunks = chunks > MAX_CHUNKS ? MAX_CHUNKS : chunks;
-    chunks = chunks > roots ? roots : chunks;
-    return chunks < 1 ? 1 : chunks;
-}
-
-static span chunk_span(const flm_chain *self, flm_index chunks, flm_index c)
-{
-    span s;
-    int d = self->depth - 1;
-    s.first[d] = self->nodes[d] * c / chunks;
-    s.last[d] = self->nodes[d] * (c + 1) / chunks;
-    for (; d > 0; d--) {
-        s.first[d - 1] = self->first[d][s.first[d]];
-        s.last[d - 1] = self->first[d][s.last[d]];
-    }
-    return s;
-}
 
 static const double *record(const flm_chain *self, int d, flm_index i)
 {
@@ -161,15 +133,16 @@ FLM_CLONES static flm_status factorize_span(const flm_chain *self, const double 
                                             double *S, outcome *out)
 {
     const int u = self->u, depth = self->depth, k_max = largest_k(self);
-    double *work = malloc((size_t)(2 * square(k_max) + (flm_index)k_max * (self->offset[depth] + u)) * sizeof(double));
+    const flm_index size = 2 * square(k_max) + (flm_index)k_max * (self->offset[depth] + u);
+    double *work = malloc((size_t)size * sizeof(double));
     if (!work)
         return FLM_NO_MEMORY;
     double *HR = work + 2 * square(k_max);
     *out = (outcome){0, -1, -1};
     for (int d = 1; d < depth; d++) {
-        const flm_index size = (flm_index)self->k[d] * self->width[d];
-        memcpy(self->eliminated[d] + s.first[d] * size, self->R[d] + s.first[d] * size,
-               (size_t)((s.last[d] - s.first[d]) * size) * sizeof(double));
+        const flm_index each = (flm_index)self->k[d] * self->width[d];
+        memcpy(self->eliminated[d] + s.first[d] * each, self->R[d] + s.first[d] * each,
+               (size_t)((s.last[d] - s.first[d]) * each) * sizeof(double));
     }
     for (int d = 0; d < depth; d++) {
         const int k = self->k[d], width = self->width[d];
@@ -437,7 +410,8 @@ flm_status flm_chain_backward(const flm_chain *self, const double *v, double *co
             chunk_GG[d] = next + square(self->k[d]);
             next = chunk_GG[d] + square((flm_index)self->k[d] * self->u);
         }
-        const descent down = {.v = v, .F = F ? chunk_F : NULL, .GG = chunk_GG, .g = g, .posterior = posterior};
+        const descent down = {
+            .v = v, .F = F ? chunk_F : NULL, .GG = chunk_GG, .g = g, .posterior = posterior};
         status[c] = backward_span(self, down, chunk_span(self, chunks, c));
     }
     flm_status result = status[0];

@@ -8,6 +8,7 @@
  *   Y'V0^-1 w_j   = Y'w_j - sum_i B~_i' H_i t~_ij
  */
 #include "flm_tree.h"
+#include "tree_span.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -109,34 +110,60 @@ static void add_node(const request *ask, const workspace *w, int d, flm_index i,
     add_product(k, self->u, r, width, -1, Rt + column, w->Ht, cross);
 }
 
+static flm_status inner_span(const request *ask, workspace w, span s, flm_index k_max, double *inner)
+{
+    const flm_index block = k_max * ask->r;
+    double *cross = inner + (flm_index)ask->r * ask->r;
+    double *memory = malloc((size_t)(5 * block) * sizeof(double));
+    if (!memory)
+        return FLM_NO_MEMORY;
+    w.h = memory;
+    w.coupled = memory + block;
+    w.y = memory + 2 * block;
+    w.Ht = memory + 3 * block;
+    w.h_above = memory + 4 * block;
+    for (int d = 0; d < ask->chain->depth; d++)
+        for (flm_index i = s.first[d]; i < s.last[d]; i++)
+            add_node(ask, &w, d, i, inner, cross);
+    free(memory);
+    return FLM_OK;
+}
+
 flm_status flm_chain_inner(const flm_chain *self, const double *const *g, int r, const int32_t *factor,
                            const double *directions, flm_index stride, double *inner, double *cross,
                            int n_threads)
 {
     const request ask = {self, g, r, factor, directions, stride};
+    const flm_index chunks = count_chunks(self), n_inner = (flm_index)r * r, n_cross = (flm_index)self->u * r;
+    const flm_index n_sums = n_inner + n_cross;
     flm_index size = 0, k_max = 0;
     for (int d = 0; d < self->depth; d++) {
         size += self->nodes[d] * self->k[d] * r;
         k_max = self->k[d] > k_max ? self->k[d] : k_max;
     }
-    double *memory = calloc((size_t)(size + 5 * k_max * r + 1), sizeof(double)), *next = memory;
+    double *memory = calloc((size_t)(size + chunks * n_sums), sizeof(double)), *sums = memory + size;
     if (!memory)
         return FLM_NO_MEMORY;
-    workspace w;
+    workspace w = {.h = NULL};
+    double *next = memory;
     for (int d = 0; d < self->depth; d++) {
         w.t[d] = next;
         next += self->nodes[d] * self->k[d] * r;
     }
-    w.h = next;
-    w.coupled = w.h + k_max * r;
-    w.y = w.coupled + k_max * r;
-    w.Ht = w.y + k_max * r;
-    w.h_above = w.Ht + k_max * r;
-    memset(inner, 0, (size_t)r * r * sizeof(double));
-    memset(cross, 0, (size_t)self->u * r * sizeof(double));
-    for (int d = 0; d < self->depth; d++)
-        for (flm_index i = 0; i < self->nodes[d]; i++)
-            add_node(&ask, &w, d, i, inner, cross);
+    flm_status status[MAX_CHUNKS];
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic, 1) num_threads(n_threads) if (n_threads > 1 && chunks > 1)
+#endif
+    for (flm_index c = 0; c < chunks; c++)
+        status[c] = inner_span(&ask, w, chunk_span(self, chunks, c), k_max, sums + c * n_sums);
+    flm_status result = status[0];
+    for (flm_index c = 1; c < chunks && result == FLM_OK; c++) {
+        result = status[c];
+        for (flm_index e = 0; e < n_sums; e++)
+            sums[e] += sums[c * n_sums + e];
+    }
+    memcpy(inner, sums, (size_t)n_inner * sizeof(double));
+    memcpy(cross, sums + n_inner, (size_t)n_cross * sizeof(double));
     free(memory);
-    return FLM_OK;
+    return result;
 }

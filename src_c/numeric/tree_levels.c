@@ -1,7 +1,7 @@
 /* Sweeps over the levels of one grouping factor, eight levels per vector.
  *
  * Formulas are in flm_tree.h.  Every sweep is written once for a k that is an
- * argument; always-inline copies with k = 1, 2, 3 known at compile time keep the
+ * argument; always-inline copies with k = 1, 2, 3, 4 known at compile time keep the
  * small matrices in registers.  Work is cut into chunks that do not depend on the
  * number of threads, and their sums are added in chunk order.
  */
@@ -243,7 +243,10 @@ static flm_index lane_sums(task_kind kind, int k, int u)
     return kind == SECOND ? 3 * m * m : 0;
 }
 
-static void *aligned(void *memory) { return (void *)(((uintptr_t)memory + FLM_ALIGN - 1) & ~(uintptr_t)(FLM_ALIGN - 1)); }
+static void *aligned(void *memory)
+{
+    return (void *)(((uintptr_t)memory + FLM_ALIGN - 1) & ~(uintptr_t)(FLM_ALIGN - 1));
+}
 
 /* Packs [first, last).  `small` is room for the arrays whose size k alone fixes. */
 FLM_INLINE flm_status run_chunk(const int k, task *job, flm_index first, flm_index last, double *sums,
@@ -310,6 +313,12 @@ FLM_CLONES static flm_status run_3(task *job, flm_index first, flm_index last, d
     return run_chunk(3, job, first, last, sums, small);
 }
 
+FLM_CLONES static flm_status run_4(task *job, flm_index first, flm_index last, double *sums)
+{
+    flm_lanes small[16 + 20 + 8];
+    return run_chunk(4, job, first, last, sums, small);
+}
+
 FLM_CLONES static flm_status run_any(task *job, flm_index first, flm_index last, double *sums)
 {
     return run_chunk(job->levels->k, job, first, last, sums, NULL);
@@ -321,6 +330,7 @@ static flm_status run(task *job, flm_index first, flm_index last, double *sums)
     case 1: return run_1(job, first, last, sums);
     case 2: return run_2(job, first, last, sums);
     case 3: return run_3(job, first, last, sums);
+    case 4: return run_4(job, first, last, sums);
     default: return run_any(job, first, last, sums);
     }
 }
@@ -411,7 +421,8 @@ flm_status flm_levels_sweep(const flm_levels *self, const double *Lambda, double
                 for (int i = 0; i < u; i++)
                     for (int j = 0; j < u; j++) { /* GG[a, b, i, j] = gram[(a, i), (b, j)] */
                         const flm_index r = (flm_index)a * u + i, s = (flm_index)b * u + j;
-                        GG[(((flm_index)a * k + b) * u + i) * u + j] = gram[r >= s ? LOWER(r, s) : LOWER(s, r)];
+                        GG[(((flm_index)a * k + b) * u + i) * u + j] =
+                            gram[r >= s ? LOWER(r, s) : LOWER(s, r)];
                     }
             }
     }

@@ -15,9 +15,9 @@
 #define PIVOT_TOLERANCE 2e-15
 #define NOT_A_GRAM_MATRIX (-1e-6)
 
-/* La (lower k, row-major packed) and E (k x u) of one level, into lane `lane`. */
-static flm_status factor_level(int k, int u, flm_index ld, const double *R, const int64_t *z, const int64_t *xy,
-                               double *La, double *E)
+/* La (k x k, lower) and E (k x u) of one level. */
+static flm_status factor_level(int k, int u, flm_index ld, const double *R, const int64_t *z,
+                               const int64_t *xy, double *La, double *E)
 {
     double finite = 0;
     for (int a = 0; a < k; a++) {

@@ -25,7 +25,8 @@ def problem(seed, n=120, p=3, sizes=((15, 2),), weighted=False):
     factors = []
     for depth, (levels, k) in enumerate(sizes):
         if depth:
-            above = np.concatenate([np.arange(levels), rng.integers(levels, size=sizes[depth - 1][0] - levels)])
+            rest = rng.integers(levels, size=sizes[depth - 1][0] - levels)
+            above = np.concatenate([np.arange(levels), rest])
             codes = rng.permutation(above)[codes]
         factors.append((codes, covariates(rng, n, k)))
     y = X.sum(1) + rng.normal(size=sizes[-1][0])[codes] + rng.normal(size=n)
@@ -88,7 +89,9 @@ def test_one_factor(k, weighted):
     assert isinstance(check(problem(k, sizes=((15, k),), weighted=weighted)), OneFactorEngine)
 
 
-@pytest.mark.parametrize("sizes", [((12, 1), (4, 1)), ((30, 2), (9, 1)), ((25, 1), (6, 3)), ((24, 2), (8, 2), (3, 3))])
+@pytest.mark.parametrize(
+    "sizes", [((12, 1), (4, 1)), ((30, 2), (9, 1)), ((25, 1), (6, 3)), ((24, 2), (8, 2), (3, 3))]
+)
 def test_nested(sizes):
     assert isinstance(check(problem(len(sizes), sizes=sizes, weighted=len(sizes) == 3)), NestedEngine)
 
@@ -183,7 +186,9 @@ def test_threads_give_the_same_bits():
         engine = TreeEngine(cp, np.arange(3), n_threads)
         logdet, S = engine.factorize(Lambda)
         second = engine.second_moments(Q, v)
-        outcomes.append([logdet, S, *engine.moments()[0], *engine.moments()[1], second.FF, second.FP, second.Fg])
+        outcomes.append(
+            [logdet, S, *engine.moments()[0], *engine.moments()[1], second.FF, second.FP, second.Fg]
+        )
         outcomes[-1] += [*engine.random_effects(v), engine.conditional_covariance(0)]
     for other in outcomes[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(outcomes[0], other, strict=True))
@@ -264,6 +269,12 @@ def test_the_failing_level_is_named():
     engine = TreeEngine(replace(cp, R=(R,)), np.arange(3))
     with pytest.raises(NumericalError, match="level 13 "):
         engine.factorize([np.eye(2)])
+    cp = statistics(*problem(16, sizes=((20, 2), (4, 1)))[:3])
+    R = cp.R[0].copy()
+    R[13, 0, cp.z[0][0]] = -5.0
+    engine = TreeEngine(replace(cp, R=(R, cp.R[1])), np.arange(3))
+    with pytest.raises(NumericalError, match="level 13 of grouping factor 0"):
+        engine.factorize([np.eye(2), np.eye(1)])
 
 
 @pytest.mark.parametrize("parent", [-1, 4, 2**31 - 1])
