@@ -44,12 +44,13 @@ _PATSY = {
 class Coding:
     """Columns of one coded factor: ``names`` and ``tables`` of one value per level.
 
-    ``indicators`` says that the columns are the 0/1 indicators of all levels.
+    ``first`` is the level of the first column when the columns are 0/1 indicators of the levels
+    ``first ...``, else None.
     """
 
     names: tuple[str, ...]
     tables: tuple[np.ndarray, ...]
-    indicators: bool
+    first: int | None
 
 
 def constant(node, text):
@@ -110,9 +111,9 @@ def code(name, levels, contrast, reduced):
     if contrast is None or (not reduced and not isinstance(contrast, CustomContrasts)):
         first = 1 if reduced else 0
         names = [f"{name}[T.{level}]" if reduced else f"{name}[{level}]" for level in levels[first:]]
-        return Coding(tuple(names), indicator_tables(len(levels), first), not reduced)
+        return Coding(tuple(names), indicator_tables(len(levels), first), first)
     if len(levels) == 1 and reduced:
-        return Coding((), (), False)
+        return Coding((), (), None)
     return _formulaic(name, _Key(levels.tolist()), _Contrast(contrast), reduced)
 
 
@@ -163,4 +164,4 @@ def _formulaic(name, levels, contrast, reduced):
     shape = contrast.get_factor_format(levels, reduced_rank=reduced)
     names = tuple(shape.format(name=name, field=field) for field in fields)
     tables = tuple(np.ascontiguousarray(matrix[:, j]) for j in range(matrix.shape[1]))
-    return Coding(names, tables, np.array_equal(matrix, np.eye(len(levels))))
+    return Coding(names, tables, 0 if np.array_equal(matrix, np.eye(len(levels))) else None)
