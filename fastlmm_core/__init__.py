@@ -1,0 +1,51 @@
+"""Linear mixed models, fast and exact: lme4's formulas, Satterthwaite tests, certified optima."""
+
+from importlib import import_module
+
+from fastlmm_core.errors import (
+    ConvergenceWarning,
+    DataError,
+    FastLMMError,
+    FormulaError,
+    ModelError,
+    NumericalError,
+    RankWarning,
+)
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "lmer": "api",
+    "lm": "api",
+    "save": "api",
+    "load": "api",
+    "Control": "optimize.control",
+    "LMMResults": "results.fit",
+    "LMResults": "results.ols",
+    "load_dataset": "datasets",
+    "list_datasets": "datasets",
+}
+
+__all__ = [
+    "ConvergenceWarning",
+    "DataError",
+    "FastLMMError",
+    "FormulaError",
+    "ModelError",
+    "NumericalError",
+    "RankWarning",
+    "__version__",
+    *_LAZY,
+]
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        value = getattr(import_module(f"fastlmm_core.{_LAZY[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'fastlmm_core' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_LAZY})

@@ -11,7 +11,9 @@ from fastlmm_core.inference.satterthwaite import coefficient_df
 from fastlmm_core.results.coefficients import FixedEffects, choose
 from fastlmm_core.results.facts import MixedFacts
 from fastlmm_core.results.fitrows import AbsentRows, FitRows
+from fastlmm_core.results.predict import chosen_factors, predict_new
 from fastlmm_core.results.ranef import coefficient_frames, ranef_frames
+from fastlmm_core.results.summary import MixedSummary
 from fastlmm_core.results.varcorr import group_covariances, varcorr_frame
 from fastlmm_core.results.variance import icc_values, r2_values
 
@@ -40,12 +42,11 @@ class LMMResults(FixedEffects):
         Seconds per stage of the fit.
     """
 
-    def __init__(self, facts: MixedFacts, solved, convergence, rows: FitRows | AbsentRows, timings=None):
-        given = {"_facts": facts, "_solved": solved, "convergence": convergence, "_rows": rows}
-        self.__dict__.update(given, timings=dict(timings or {}))
+    def __init__(self, facts: MixedFacts, solved, convergence, rows: FitRows | AbsentRows, spec, timings=None):
         estimates = solved.estimates
         self.__dict__.update(
-            _estimates=estimates, _names=facts.coefficients, _beta=estimates.beta, _kept=estimates.kept,
+            _facts=facts, _solved=solved, convergence=convergence, _rows=rows, _spec=spec,
+            timings=dict(timings or {}), _estimates=estimates, _names=facts.coefficients, _beta=estimates.beta, _kept=estimates.kept,
             _vcov=estimates.vcov,
         )  # fmt: skip
 
@@ -231,6 +232,13 @@ class LMMResults(FixedEffects):
     def response_name(self) -> str:
         return self._facts.response
 
+    @cached_property
+    def plot(self):
+        """Figures of the fit: ``fit.plot.residuals()``, ``fit.plot.qq()``, ``fit.plot.ranef()``, ..."""
+        from fastlmm_core.results.plots import PlotAccessor
+
+        return PlotAccessor(self)
+
     @property
     def method(self) -> str:
         return "REML" if self._estimates.reml else "ML"
@@ -273,8 +281,6 @@ class LMMResults(FixedEffects):
         ------
         DataError : unseen levels with ``new_levels="error"``, or columns that are absent.
         """
-        from fastlmm_core.results.predict import chosen_factors, predict_new
-
         if new_levels not in ("error", "population"):
             raise ValueError(f"new_levels is 'error' or 'population', found {new_levels!r}")
         factors = chosen_factors(re, self._facts.factors)
@@ -282,7 +288,8 @@ class LMMResults(FixedEffects):
             if len(factors) == len(self._facts.factors):
                 return self.fittedvalues.rename("predicted")
             return self._rows.series(self._rows.mean(factors), "predicted")
-        return predict_new(self, newdata, factors, new_levels)
+        effects = self._solved.random_effects if factors else ()
+        return predict_new(self._spec, newdata, self._beta, effects, factors, self._facts.factors, new_levels)
 
     def marginal_cov(self, group: str, level) -> pd.DataFrame:
         """Fitted covariance ``sigma^2 (Z_i Lambda Lambda' Z_i' + W_i^-1)`` of the rows of one cluster.
@@ -299,9 +306,7 @@ class LMMResults(FixedEffects):
         return self._rows.cluster_covariance(f, facts.levels[f].get_loc(level), self._covariances, self.scale)
 
     def summary(self):
-        """A `Summary` that prints like lmerTest's, shows as tables in notebooks, and holds them as DataFrames."""
-        from fastlmm_core.results.summary import MixedSummary
-
+        """A summary that prints like lmerTest's, shows as tables in notebooks, and holds them as DataFrames."""
         return MixedSummary(self)
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ They are computed by the row kernels from the design, which refers to the
 caller's arrays; nothing is copied or kept until it is asked for.
 """
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -28,33 +29,50 @@ def locked(values: np.ndarray) -> np.ndarray:
     return values
 
 
+@dataclass(frozen=True, eq=False)
+class RowFrame:
+    """The caller's data on the rows used: ``mask`` (n_total,) bool, None for all; ``labels`` of the rows used."""
+
+    data: object
+    mask: np.ndarray | None
+    labels: pd.Index
+
+    def frame(self) -> pd.DataFrame:
+        """As pandas, with the labels as index."""
+        data = self.data
+        if not isinstance(data, pd.DataFrame):
+            convert = getattr(data, "to_pandas", None)
+            data = convert() if convert is not None else pd.DataFrame(data)
+        data = data if self.mask is None else data[self.mask]
+        return data.set_axis(self.labels, axis=0)
+
+
 class FitRows:
     """Rows of a fit.
 
     Parameters
     ----------
     design : the data of the model.
-    labels : callable returning the data's row labels of the rows used.
-    frame : callable returning the data's columns on the rows used.
+    source : the caller's data and which of its rows are used.
     beta : (p,) with NaN for aliased columns.
     effects : callable returning the random effects per factor (levels, k).
     sigma : residual standard deviation.
     covariances : Sigma per random term.
     """
 
-    def __init__(self, design: Design, labels, frame, beta, effects, sigma, covariances=(), n_threads=None):
-        self.design, self._labels, self._make_frame = design, labels, frame
+    def __init__(self, design: Design, source: RowFrame, beta, effects, sigma, covariances=(), n_threads=None):
+        self.design, self.source = design, source
         self.beta, self.effects, self.sigma = np.nan_to_num(beta), effects, sigma
         self.covariances, self.n_threads = covariances, n_threads
 
-    @cached_property
+    @property
     def labels(self) -> pd.Index:
-        return self._labels()
+        return self.source.labels
 
-    @cached_property
+    @property
     def frame(self) -> pd.DataFrame:
         """The data's columns on the rows used."""
-        return self._make_frame()
+        return self.source.frame()
 
     def series(self, values: np.ndarray, name: str) -> pd.Series:
         """Values by the rows used, with the data's labels."""

@@ -9,6 +9,8 @@ from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.ols import LeastSquares
 from fastlmm_core.results.coefficients import FixedEffects, choose
 from fastlmm_core.results.facts import LinearFacts
+from fastlmm_core.results.predict import predict_new
+from fastlmm_core.results.summary import LinearSummary
 
 
 class LMResults(FixedEffects):
@@ -24,9 +26,9 @@ class LMResults(FixedEffects):
     df_resid : int
     """
 
-    def __init__(self, facts: LinearFacts, estimates: LeastSquares, rows, timings=None):
+    def __init__(self, facts: LinearFacts, estimates: LeastSquares, rows, spec, timings=None):
         self.__dict__.update(
-            _facts=facts, _estimates=estimates, _rows=rows, timings=dict(timings or {}),
+            _facts=facts, _estimates=estimates, _rows=rows, _spec=spec, timings=dict(timings or {}),
             _names=facts.coefficients, _beta=estimates.beta, _kept=estimates.kept, _vcov=estimates.vcov,
         )  # fmt: skip
 
@@ -147,16 +149,12 @@ class LMResults(FixedEffects):
 
     def predict(self, newdata=None) -> pd.Series:
         """Predicted response by the rows of ``newdata``, NaN where a value is missing; by default `fittedvalues`."""
-        from fastlmm_core.results.predict import predict_new
-
         if newdata is None:
             return self.fittedvalues.rename("predicted")
-        return predict_new(self, newdata, (), "error")
+        return predict_new(self._spec, newdata, self._beta, (), ())
 
     def summary(self):
-        """A `Summary` that prints like R's ``summary(lm)``."""
-        from fastlmm_core.results.summary import LinearSummary
-
+        """A summary that prints like R's ``summary(lm)``."""
         return LinearSummary(self)
 
     def __repr__(self) -> str:

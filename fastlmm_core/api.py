@@ -1,0 +1,282 @@
+"""The front door: formula and data in, fitted model out.
+
+`lmer` is the whole computation, one line per room:
+table -> design -> cross-products -> engine -> optimum -> estimates -> fit.
+"""
+
+import sys
+import warnings
+from contextlib import contextmanager
+from time import perf_counter
+
+import numpy as np
+
+from fastlmm_core.criterion.profiled import ProfiledObjective
+from fastlmm_core.crossprod.gram import build_cross_products
+from fastlmm_core.crossprod.rank import check_rank
+from fastlmm_core.crossprod.threads import resolve_threads
+from fastlmm_core.data.table import Table
+from fastlmm_core.errors import ConvergenceWarning, FormulaError, ModelError, NumericalError, RankWarning
+from fastlmm_core.formula.design import build_design
+from fastlmm_core.formula.parse import parse_formula
+from fastlmm_core.inference.estimates import FixedCoordinates, build_estimates
+from fastlmm_core.inference.ols import least_squares
+from fastlmm_core.inference.solved import SolvedModel
+from fastlmm_core.mme.choose import choose_engine
+from fastlmm_core.mme.covariance import TermBlock, ThetaMap
+from fastlmm_core.optimize.control import Control
+from fastlmm_core.optimize.driver import minimize
+from fastlmm_core.results.facts import LinearFacts, MixedFacts, RowCount, Term
+from fastlmm_core.results.fit import LMMResults
+from fastlmm_core.results.fitrows import FitRows, RowFrame
+from fastlmm_core.results.ols import LMResults
+from fastlmm_core.results.storage import load, save
+from fastlmm_core.results.summary import ending
+
+__all__ = ["lm", "lmer", "load", "save"]
+
+STAGES = ("frame", "design", "cross-products", "optimise", "inference")
+
+
+def lmer(
+    formula,
+    data,
+    *,
+    reml=True,
+    weights=None,
+    contrasts=None,
+    na_action="drop",
+    start=None,
+    control=None,
+    n_threads=None,
+    progress=None,
+) -> LMMResults:
+    """Fit a linear mixed model.
+
+    Parameters
+    ----------
+    formula : str
+        lme4's language: ``"y ~ x + (1 + x | g)"``.
+    data : table
+        pandas, polars or pyarrow, or a dict of columns.
+    reml : bool
+        REML criterion (default) or maximum likelihood.
+    weights : str or (n,) array, optional
+        Prior weights: the residual variance of a row is ``sigma^2 / weight``.  Rows of weight 0 are left out.
+    contrasts : dict, optional
+        Column -> coding of a factor.
+    na_action : ``"drop"`` or ``"raise"``
+        What to do with rows that miss a value the model needs.
+    start : (m,) array, optional
+        theta to start the search from, lme4's order and units.
+    control : Control, optional
+        Engine, tolerances, number of starts.
+    n_threads : int, optional
+        Threads of the kernels; by default the processors available, at most OMP_NUM_THREADS.
+        Results do not depend on it.
+    progress : bool or callable, optional
+        True writes stages to stderr; a callable gets ``(stage, fraction done)``.
+
+    Returns
+    -------
+    LMMResults
+
+    Raises
+    ------
+    FormulaError : the formula does not parse, names absent columns, or has no random term.
+    ModelError : the data cannot identify the model.
+    DataError : values that no model can be fitted to.
+
+    Warns
+    -----
+    RankWarning : aliased fixed effects were dropped.
+    ConvergenceWarning : the search ended without a certificate.
+
+    Notes
+    -----
+    Bates, Maechler, Bolker & Walker (2015), doi:10.18637/jss.v067.i01, for model and
+    formula; Newton's method on exact derivatives in place of their derivative-free search.
+    """
+    clock = Clock(progress)
+    threads = resolve_threads(n_threads)
+    with clock("frame"):
+        parsed = parse_formula(formula)
+        if not parsed.bars:
+            raise FormulaError(f"{formula}\nhas no random term like (1 | group): fit it with lm, or add one")
+        table = Table(data)
+    with clock("design"):
+        design, spec, report = build_design(
+            parsed, table, weights=weights, contrasts=contrasts, na_action=na_action,
+            n_threads=threads,
+        )  # fmt: skip
+    with clock("cross-products"):
+        products, standardization, layout = build_cross_products(design, n_threads=threads)
+        kept = _independent_columns(products, standardization, layout, design)
+    with clock("optimise"):
+        engine = choose_engine(products, kept, n_threads=threads, **_forced(control))
+        theta_map = ThetaMap([TermBlock(*place) for place in layout.term_slices], layout.k, standardization.z_maps)
+        objective = ProfiledObjective(engine, products.n, bool(reml), products.sum_log_weights)
+        optimum = _minimize(objective, theta_map, start, control, _theta_names(design))
+    with clock("inference"):
+        fixed = _fixed_coordinates(standardization, kept)
+        estimates = build_estimates(
+            optimum.point, optimum.theta, theta_map, bool(reml), products.n, products.sum_log_weights, fixed
+        )
+        _check_residual(optimum.point.r2, products)
+        solved = SolvedModel(objective, optimum.point, theta_map, estimates, fixed)
+        facts = MixedFacts(
+            **_linear_facts(parsed, data, design, report, weights),
+            reml=bool(reml),
+            factors=tuple(factor.name for factor in design.factors),
+            levels=tuple(factor.levels for factor in design.factors),
+            terms=tuple(Term(t.factor, tuple(c.name for c in t.columns)) for t in design.terms),
+            engine=engine.name,
+        )
+        covariances = [estimates.sigma2 * T for T in estimates.terms]
+        rows = FitRows(
+            design, RowFrame(data, report.mask, report.index), estimates.beta, lambda: solved.random_effects, estimates.sigma,
+            covariances, threads,
+        )  # fmt: skip
+    if not optimum.certificate.converged:
+        warnings.warn(ending(optimum.certificate), ConvergenceWarning, stacklevel=2)
+    return LMMResults(facts, solved, optimum.certificate, rows, spec, clock.seconds)
+
+
+def lm(formula, data, *, weights=None, contrasts=None, na_action="drop") -> LMResults:
+    """Fit a linear model by (weighted) least squares: the baseline without random effects.
+
+    Parameters
+    ----------
+    formula : str
+        As for `lmer`, without random terms.
+    data, weights, contrasts, na_action
+        As for `lmer`.
+
+    Returns
+    -------
+    LMResults
+
+    Raises
+    ------
+    FormulaError, ModelError, DataError : as for `lmer`; a formula with a random term belongs there.
+
+    Warns
+    -----
+    RankWarning : aliased columns were dropped.
+    """
+    clock = Clock(None)
+    with clock("frame"):
+        parsed = parse_formula(formula)
+        if parsed.bars:
+            raise FormulaError(f"{formula}\nhas random terms ({', '.join(map(str, parsed.bars))}): fit it with lmer")
+        table = Table(data)
+    with clock("design"):
+        design, spec, report = build_design(parsed, table, weights=weights, contrasts=contrasts, na_action=na_action)
+    with clock("cross-products"):
+        products, standardization, layout = build_cross_products(design)
+        kept = _independent_columns(products, standardization, layout, design)
+    with clock("inference"):
+        at = np.append(products.x[kept], products.y)
+        estimates = least_squares(
+            products.C[np.ix_(at, at)], products.n, products.sum_log_weights, _fixed_coordinates(standardization, kept)
+        )
+        facts = LinearFacts(**_linear_facts(parsed, data, design, report, weights))
+        rows = FitRows(design, RowFrame(data, report.mask, report.index), estimates.beta, tuple, estimates.sigma2**0.5)
+    return LMResults(facts, estimates, rows, spec, clock.seconds)
+
+
+class Clock:
+    """Times the stages and reports them as they begin."""
+
+    def __init__(self, progress):
+        if progress is True:
+            progress = _to_stderr
+        if progress is not None and progress is not False and not callable(progress):
+            raise TypeError(f"progress is None, a bool or a callable, found {progress!r}")
+        self.progress = progress or None
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str):
+        if self.progress:
+            self.progress(stage, STAGES.index(stage) / len(STAGES))
+        started = perf_counter()
+        yield
+        self.seconds[stage] = perf_counter() - started
+        if self.progress and stage == STAGES[-1]:
+            self.progress("done", 1.0)
+
+
+def _to_stderr(stage, fraction):
+    sys.stderr.write(f"fastlmm_core: {fraction:4.0%} {stage}\n")
+
+
+def _forced(control: Control | None) -> dict:
+    """The engine a user forces; a model's structure decides between the exact ones."""
+    return {} if control is None or control.engine == "auto" else {"engine": control.engine}
+
+
+def _independent_columns(products, standardization, layout, design) -> np.ndarray:
+    """Columns of X to keep; warns of the others."""
+    kept, dropped = check_rank(products, standardization, layout, design)
+    if dropped:
+        warnings.warn(
+            f"fixed-effect columns that are linear in the others were dropped: {', '.join(dropped)}",
+            RankWarning,
+            stacklevel=3,
+        )
+    return kept
+
+
+def _minimize(objective, theta_map, start, control, names):
+    try:
+        return minimize(objective, theta_map, start=start, control=control, names=names)
+    except NumericalError as error:
+        raise ModelError(f"the model cannot be fitted to these data: {error}") from error
+
+
+def _check_residual(r2: float, products) -> None:
+    """An exact fit leaves rounding errors for a residual variance."""
+    if not r2 > 1e-13 * products.C[products.y, products.y]:
+        raise ModelError("the residual variance is zero: the fixed and random effects fit the response exactly")
+
+
+def _fixed_coordinates(standardization, kept) -> FixedCoordinates:
+    p = len(standardization.x_scale)
+    return FixedCoordinates(
+        p=p,
+        kept=kept,
+        A=standardization.fixed_map(kept),
+        shift=standardization.beta(np.zeros(len(kept)), kept),
+        scale=standardization.y_scale,
+    )
+
+
+def _theta_names(design) -> list[str]:
+    """lme4's names of theta: ``g.Intercept``, ``g.x.Intercept``, ``g.x``."""
+    names = []
+    for term in design.terms:
+        group, columns = design.factors[term.factor].name, [column.name for column in term.columns]
+        for b in range(len(columns)):
+            names += [
+                f"{group}.{columns[a]}" + (f".{columns[b]}" if a > b else "") for a in range(b, len(columns))
+            ]
+    return names
+
+
+def _linear_facts(parsed, data, design, report, weights) -> dict:
+    return {
+        "formula": parsed.text,
+        "data_name": getattr(data, "attrs", {}).get("name"),
+        "response": design.response_name,
+        "coefficients": tuple(column.name for column in design.fixed),
+        "has_constant": any(not column.atoms for column in design.fixed),
+        "weights_name": weights if isinstance(weights, str) else None if weights is None else "weights",
+        "rows": RowCount(report.n_used, report.n_total, _dropped(report)),
+    }
+
+
+def _dropped(report) -> dict[str, int]:
+    """Why rows were left out; a row that misses several values is counted under each."""
+    reasons = {f"missing {name}": count for name, count in report.missing_by_column.items() if count}
+    return reasons | ({"weight 0": report.n_zero_weight} if report.n_zero_weight else {})

@@ -1,0 +1,115 @@
+"""One file of arrays and plain values that cannot execute code when read.
+
+A zip archive: ``manifest.json`` holds format, version, plain values and the
+SHA-256 of every array; arrays are ``.npy`` members read with pickling off;
+``checksum`` is the SHA-256 of the manifest.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fastlmm_core.errors import DataError
+
+FORMAT = "fastlmm_core fit"
+VERSION = 1
+
+
+def write_archive(path, values: dict, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write ``values`` (JSON) and ``arrays``; the file appears only when complete."""
+    path = Path(path)
+    packed = {name: _npy_bytes(array) for name, array in arrays.items()}
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "values": values,
+        "arrays": {name: hashlib.sha256(data).hexdigest() for name, data in packed.items()},
+    }
+    text = json.dumps(manifest, indent=1).encode()
+    handle, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("manifest.json", text)
+            archive.writestr("checksum", hashlib.sha256(text).hexdigest())
+            for name, data in packed.items():
+                archive.writestr(f"{name}.npy", data)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_archive(path) -> tuple[dict, dict[str, np.ndarray]]:
+    """Values and arrays of a file written by `write_archive`.
+
+    Raises
+    ------
+    DataError : not such a file, of a later version, truncated or altered.
+    FileNotFoundError : there is no file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read("manifest.json")
+            if archive.read("checksum").decode() != hashlib.sha256(text).hexdigest():
+                raise DataError(f"{path} has been altered or damaged: its manifest does not match its checksum")
+            manifest = json.loads(text)
+            if manifest.get("format") != FORMAT:
+                raise DataError(f"{path} is no saved fit: its format is {manifest.get('format')!r}")
+            if manifest["version"] > VERSION:
+                raise DataError(
+                    f"{path} was saved in format version {manifest['version']}, this package reads up to {VERSION}: "
+                    "update fastlmm_core"
+                )
+            arrays = {name: _member(archive, name, digest, path) for name, digest in manifest["arrays"].items()}
+            return manifest["values"], arrays
+    except FileNotFoundError:
+        raise
+    except DataError:
+        raise
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as a saved fit (truncated, altered or another kind of file): {error}") \
+            from error
+
+
+def _npy_bytes(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _member(archive, name: str, digest: str, path) -> np.ndarray:
+    data = archive.read(f"{name}.npy")
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise DataError(f"{path} has been altered or damaged: array {name!r} does not match its checksum")
+    return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def take_arrays(value, arrays: dict[str, np.ndarray], name: str):
+    """Nested dicts and lists with their arrays moved to ``arrays`` and named in their place."""
+    if isinstance(value, np.ndarray):
+        arrays[name] = value
+        return {"npy": name}
+    if isinstance(value, dict):
+        return {key: take_arrays(item, arrays, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [take_arrays(item, arrays, f"{name}.{i}") for i, item in enumerate(value)]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def put_arrays(value, arrays: dict[str, np.ndarray]):
+    """Inverse of `take_arrays`."""
+    if isinstance(value, dict):
+        if set(value) == {"npy"}:
+            return arrays[value["npy"]]
+        return {key: put_arrays(item, arrays) for key, item in value.items()}
+    if isinstance(value, list):
+        return [put_arrays(item, arrays) for item in value]
+    return value

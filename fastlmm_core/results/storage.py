@@ -1,0 +1,164 @@
+"""Fits to one file and back, without the data rows."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from fastlmm_core.errors import DataError
+from fastlmm_core.formula.spec import DesignSpec, pack_index, unpack_index
+from fastlmm_core.inference.estimates import Estimates, VarianceCalculus
+from fastlmm_core.inference.ols import LeastSquares
+from fastlmm_core.inference.solved import StoredModel
+from fastlmm_core.optimize.certificate import Certificate, Step
+from fastlmm_core.results.archive import put_arrays, read_archive, take_arrays, write_archive
+from fastlmm_core.results.facts import LinearFacts, MixedFacts, RowCount, Term
+from fastlmm_core.results.fit import LMMResults
+from fastlmm_core.results.fitrows import AbsentRows
+from fastlmm_core.results.ols import LMResults
+
+ESTIMATE_ARRAYS = ("kept", "beta", "Q", "theta", "theta_lower")
+ESTIMATE_VALUES = ("reml", "n", "r2", "logdet_V0", "logdet_XX", "sum_log_weights")
+
+
+def save(fit, path) -> None:
+    """Write a fit to one file.
+
+    Parameters
+    ----------
+    fit : LMMResults or LMResults
+    path : str or path-like
+
+    Notes
+    -----
+    The file holds estimates, random effects with their covariances, degrees of
+    freedom, and what `predict` needs, but no data rows.  Arrays and JSON only:
+    reading it cannot execute code.
+    """
+    if isinstance(fit, LMMResults):
+        values, arrays = _mixed_parts(fit)
+    elif isinstance(fit, LMResults):
+        values, arrays = _linear_parts(fit)
+    else:
+        raise TypeError(f"save takes a fit made by lmer or lm, found {type(fit).__name__}")
+    write_archive(path, take_arrays(values, arrays, "values"), arrays)
+
+
+def load(path):
+    """Read a fit written by `save`.
+
+    Returns
+    -------
+    LMMResults or LMResults : row attributes raise a DataError that says why.
+
+    Raises
+    ------
+    DataError : the file is truncated, altered, or no saved fit.
+    """
+    values, arrays = read_archive(path)
+    makers = {"mixed": _mixed_fit, "linear": _linear_fit}
+    try:
+        return makers[values["kind"]](put_arrays(values, arrays), arrays)
+    except (KeyError, TypeError, IndexError) as error:
+        raise DataError(f"{path} lacks a part of a saved fit: {error!r}") from error
+
+
+def _common_values(fit) -> dict:
+    facts = fit._facts
+    return {
+        "formula": facts.formula,
+        "data_name": facts.data_name,
+        "response": facts.response,
+        "coefficients": list(facts.coefficients),
+        "has_constant": facts.has_constant,
+        "weights_name": facts.weights_name,
+        "rows": asdict(facts.rows),
+        "timings": fit.timings,
+        "spec": fit._spec.to_dict(),
+    }
+
+
+def _common_facts(values: dict) -> dict:
+    return {
+        "formula": values["formula"],
+        "data_name": values["data_name"],
+        "response": values["response"],
+        "coefficients": tuple(values["coefficients"]),
+        "has_constant": bool(values["has_constant"]),
+        "weights_name": values["weights_name"],
+        "rows": RowCount(**values["rows"]),
+    }
+
+
+def _mixed_parts(fit: LMMResults) -> tuple[dict, dict]:
+    facts, solved, estimates = fit._facts, fit._solved, fit._estimates
+    values = {
+        "kind": "mixed",
+        **_common_values(fit),
+        "reml": facts.reml,
+        "factors": list(facts.factors),
+        "levels": [pack_index(levels) for levels in facts.levels],
+        "terms": [[term.factor, list(term.names)] for term in facts.terms],
+        "engine": facts.engine,
+        "estimates": {name: getattr(estimates, name) for name in ESTIMATE_VALUES},
+        "convergence": asdict(fit.convergence) | {"trace": [list(step) for step in fit.convergence.trace]},
+        "variances": list(fit._rows.variances),
+    }
+    arrays = {name: getattr(estimates, name) for name in ESTIMATE_ARRAYS}
+    arrays |= {f"term{t}": T for t, T in enumerate(estimates.terms)}
+    arrays |= {f"modes{f}": b for f, b in enumerate(solved.random_effects)}
+    arrays |= {f"condcov{f}": solved.conditional_covariance(f) for f in range(len(facts.factors))}
+    calculus = solved.calculus
+    arrays |= {name: getattr(calculus, name) for name in ("information", "covariance", "jacobian")}
+    arrays["quantiles"] = fit._rows.quantiles
+    return values, arrays
+
+
+def _mixed_fit(values: dict, arrays: dict) -> LMMResults:
+    facts = MixedFacts(
+        **_common_facts(values),
+        reml=bool(values["reml"]),
+        factors=tuple(values["factors"]),
+        levels=tuple(unpack_index(stored) for stored in values["levels"]),
+        terms=tuple(Term(factor, tuple(names)) for factor, names in values["terms"]),
+        engine=values["engine"],
+    )
+    estimates = Estimates(
+        **{name: values["estimates"][name] for name in ESTIMATE_VALUES},
+        **{name: arrays[name] for name in ESTIMATE_ARRAYS},
+        terms=tuple(arrays[f"term{t}"] for t in range(len(facts.terms))),
+    )
+    solved = StoredModel(
+        estimates,
+        VarianceCalculus(arrays["information"], arrays["covariance"], arrays["jacobian"]),
+        tuple(arrays[f"modes{f}"] for f in range(len(facts.factors))),
+        tuple(arrays[f"condcov{f}"] for f in range(len(facts.factors))),
+    )
+    ended = dict(values["convergence"])
+    ended["boundary"] = tuple(ended["boundary"])
+    ended["trace"] = [Step(*step) for step in ended["trace"]]
+    rows = AbsentRows({"variances": tuple(values["variances"]), "quantiles": arrays["quantiles"]})
+    spec = DesignSpec.from_dict(values["spec"])
+    return LMMResults(facts, solved, Certificate(**ended), rows, spec, values["timings"])
+
+
+def _linear_parts(fit: LMResults) -> tuple[dict, dict]:
+    estimates = fit._estimates
+    values = {
+        "kind": "linear",
+        **_common_values(fit),
+        "n": estimates.n,
+        "rss": estimates.rss,
+        "sum_log_weights": estimates.sum_log_weights,
+        "model_squares": list(fit._rows.model_squares),
+    }
+    arrays = {"kept": estimates.kept, "beta": estimates.beta, "Q": estimates.Q, "quantiles": fit._rows.quantiles}
+    return values, arrays
+
+
+def _linear_fit(values: dict, arrays: dict) -> LMResults:
+    facts = LinearFacts(**_common_facts(values))
+    estimates = LeastSquares(
+        values["n"], arrays["kept"].astype(np.intp), arrays["beta"], arrays["Q"], values["rss"], values["sum_log_weights"]
+    )
+    rows = AbsentRows({"model_squares": tuple(values["model_squares"]), "quantiles": arrays["quantiles"]})
+    return LMResults(facts, estimates, rows, DesignSpec.from_dict(values["spec"]), values["timings"])
