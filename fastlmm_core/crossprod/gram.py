@@ -11,7 +11,7 @@ the data alone, so results do not depend on the number of threads.
 import numpy as np
 
 from fastlmm_core._kernels._pass import SLICES, pair_blocks, pass_direct, pass_radix
-from fastlmm_core.crossprod.layout import Layout, build_layout
+from fastlmm_core.crossprod.layout import Layout, build_layout, row_atoms
 from fastlmm_core.crossprod.rows import column_program
 from fastlmm_core.crossprod.standardize import Standardization, standardize
 from fastlmm_core.crossprod.statistics import CrossProducts, PairBlocks
@@ -43,7 +43,7 @@ def build_cross_products(
 
 
 def accumulate(design: Design, layout: Layout, *, n_threads: int | None = None) -> CrossProducts:
-    """`CrossProducts` of a design's rows for a layout that is already known."""
+    """`CrossProducts` of a design's rows for a layout made for them (see `layout_of_batch`)."""
     threads = resolve_threads(n_threads)
     weights = None if design.weights is None else np.ascontiguousarray(design.weights, np.float64)
     C, R, counts = _scatter(design, layout, weights, threads)
@@ -72,7 +72,7 @@ def accumulate(design: Design, layout: Layout, *, n_threads: int | None = None) 
 
 def _scatter(design, layout, weights, threads):
     """C and per factor R (G, k, u) and counts (G,)."""
-    program = column_program(layout.atoms, layout.columns, design.n)
+    program = column_program(row_atoms(design), layout.columns, design.n)
     u, n = len(layout.columns), design.n
     R = [np.zeros((G, k, u)) for G, k in zip(layout.levels, layout.k, strict=True)]
     counts = [np.zeros(G, np.int64) for G in layout.levels]
@@ -105,10 +105,9 @@ def _direct(design, layout, program, weights, factors, R, counts, with_C, thread
     arguments = []
     for f in factors:
         copies = 1 if f in shared or pieces == 1 else pieces
-        held = (R[f][None], counts[f][None]) if copies == 1 else (
-            np.zeros((copies, *R[f].shape)), np.zeros((copies, *counts[f].shape), np.int64)
-        )
-        arguments.append((design.factors[f].codes, layout.z[f], *held, copies == 1))
+        R_copies = R[f][None] if copies == 1 else np.zeros((copies, *R[f].shape))
+        count_copies = counts[f][None] if copies == 1 else np.zeros((copies, *counts[f].shape), np.int64)
+        arguments.append((design.factors[f].codes, layout.z[f], R_copies, count_copies, copies == 1))
     C_partial = np.zeros((pieces, u, u)) if with_C else None
     pass_direct(program, weights, bounds, arguments, C_partial, threads)
     for f, (_, _, R_copies, count_copies, in_place) in zip(factors, arguments, strict=True):
@@ -147,7 +146,7 @@ def _pairs(design, layout, weights, f, g, threads):
     all_ones = weights is None and len(columns) == 2 and all(column.is_one for column in columns)
     return PairBlocks(
         *pair_blocks(
-            column_program(layout.atoms, columns, design.n),
+            column_program(row_atoms(design), columns, design.n),
             weights,
             len(layout.z[f]),
             design.factors[f].codes,

@@ -4,14 +4,14 @@ Random terms on one grouping factor are amalgamated: factor f has the columns
 of its terms side by side, k_f in all.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastlmm_core._kernels._pass import find_parents, scan_codes
 from fastlmm_core.crossprod.rows import ScaledColumn
 from fastlmm_core.crossprod.standardize import Standardization
-from fastlmm_core.errors import DataError
+from fastlmm_core.errors import DataError, ModelError
 from fastlmm_core.formula.terms import Atom, Design, GroupingFactor
 
 
@@ -19,14 +19,14 @@ from fastlmm_core.formula.terms import Atom, Design, GroupingFactor
 class Layout:
     """Positions in U, and the structure of the grouping factors.
 
-    ``atoms`` are the design's, the response last.  ``columns`` are the u distinct
-    columns U; ``x`` (p,), ``y`` and ``z[f]`` (k_f,) are positions in it.
+    ``columns`` are the u distinct columns U, products of `row_atoms`; ``x`` (p,), ``y``
+    and ``z[f]`` (k_f,) are positions in it.  No array has the length of the rows.
     ``term_slices[t] = (factor, start, q)``: the columns of random term t within its
     factor.  ``structure``, ``order`` and ``parent`` are those of `CrossProducts`;
-    ``is_sorted[f]`` says that the codes of factor f never decrease.
+    ``is_sorted[f]`` says that the codes of factor f never decrease.  ``fixed_names``
+    (p) are the names of the columns of X.
     """
 
-    atoms: tuple[Atom, ...]
     columns: tuple[ScaledColumn, ...]
     x: np.ndarray
     y: int
@@ -37,6 +37,7 @@ class Layout:
     order: tuple[int, ...]
     parent: tuple[np.ndarray, ...]
     is_sorted: tuple[bool, ...]
+    fixed_names: tuple[str, ...]
 
     @property
     def k(self) -> tuple[int, ...]:
@@ -44,13 +45,35 @@ class Layout:
         return tuple(len(z) for z in self.z)
 
 
+def row_atoms(design: Design) -> tuple[Atom, ...]:
+    """The atoms that a layout's columns refer to: the design's, and the response last."""
+    return (*design.atoms, Atom(design.response_name, np.ascontiguousarray(design.response)))
+
+
+def layout_of_batch(layout: Layout, design: Design) -> Layout:
+    """A known layout for another batch of rows: only what depends on the rows is found anew.
+
+    A level that does not occur in the batch has parent -1.  Raises ModelError when
+    factors that were nested are not nested in the batch.
+    """
+    is_sorted = tuple(_check_codes(factor) for factor in design.factors)
+    parent = []
+    for inner, outer in zip(layout.order, layout.order[1:], strict=False):
+        if layout.structure != "tree":
+            break
+        found = find_parents(design.factors[inner].codes, design.factors[outer].codes, layout.levels[inner])
+        if found is None:
+            names = design.factors[inner].name, design.factors[outer].name
+            raise ModelError("{} is not nested in {} as it was in earlier rows".format(*names))
+        parent.append(found)
+    return replace(layout, parent=tuple(parent), is_sorted=is_sorted)
+
+
 def build_layout(design: Design, standardization: Standardization) -> Layout:
     """Lay out the cross-products of a design.
 
     Raises DataError when a factor's codes do not lie in ``[0, levels)``.
     """
-    response = Atom(design.response_name, np.ascontiguousarray(design.response))
-    atoms = (*design.atoms, response)
     place: dict[ScaledColumn, int] = {}
 
     # Fixed columns get a position each, even when two of them are the same column.
@@ -75,7 +98,6 @@ def build_layout(design: Design, standardization: Standardization) -> Layout:
     is_sorted = tuple(_check_codes(factor) for factor in design.factors)
     structure, order, parent = _structure(design.factors, levels, [len(columns_f) for columns_f in z])
     return Layout(
-        atoms=atoms,
         columns=tuple(columns),
         x=x,
         y=y,
@@ -86,6 +108,7 @@ def build_layout(design: Design, standardization: Standardization) -> Layout:
         order=order,
         parent=parent,
         is_sorted=is_sorted,
+        fixed_names=tuple(column.name for column in design.fixed),
     )
 
 

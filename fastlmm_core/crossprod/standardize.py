@@ -23,6 +23,7 @@ from fastlmm_core.formula.terms import Atom, Column, Design
 
 SAMPLE_ROWS = 4096
 MAX_CENTRED_ATOMS = 6
+CONSTANT = 1e-13  # relative spread of values that are equal up to round-off
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,11 +177,11 @@ def _center_and_scale(atom, n):
     if spread == 0.0 and n > len(x):
         x = np.asarray(atom.values, np.float64)
         spread = np.ptp(x)
-    if spread == 0.0:
+    if spread <= CONSTANT * np.abs(x).max():
         return float(x[0]), _power_of_two(abs(x[0])) if x[0] else 1.0
     origin = x[0]
     mean = origin + (x - origin).mean()
-    scale = _power_of_two(max((x - mean).std(), np.abs(x).max() * 1e-15))
+    scale = _power_of_two((x - mean).std())
     step = scale / 16.0
     return float(np.round(mean / step) * step), scale
 
