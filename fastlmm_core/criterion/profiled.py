@@ -50,6 +50,18 @@ class Point:
     D: list[np.ndarray] | None = None
 
 
+def gradient_work(engine: Engine) -> float:
+    """Rough flops of one value with gradient, from sizes alone, so that choices made by it
+    are reproducible; an engine's own ``work`` wins where it has one."""
+    own = getattr(engine, "work", None)
+    if own is not None:
+        return float(own)
+    u, levels, k = engine.p + 1, engine.levels, engine.k
+    blocks = sum(G * q * (q + u) ** 2 for G, q in zip(levels, k))
+    columns = sorted(G * q for G, q in zip(levels, k))
+    return float(blocks) + 2.0 * float(sum(columns[:-1])) ** 3
+
+
 class ProfiledObjective:
     """The criterion an optimizer minimises, with counts of what it cost.
 
@@ -60,6 +72,9 @@ class ProfiledObjective:
     reml : REML criterion if true, deviance (-2 log-likelihood) otherwise.
     sum_log_weights : sum of the logarithms of the prior weights.
     constant : added to every value, e.g. to undo the scales of X and y.
+
+    ``n_values`` and ``n_gradients`` count evaluations; ``work`` is the rough cost
+    of one in flops.
     """
 
     def __init__(
@@ -74,19 +89,7 @@ class ProfiledObjective:
         self.n_values = 0
         self.n_gradients = 0
         self._last: Point | None = None
-
-    @property
-    def work(self) -> float:
-        """Rough flops of one value with gradient, from sizes alone (so that choices made
-        by it are reproducible); an engine's own ``work`` wins where it has one."""
-        own = getattr(self.engine, "work", None)
-        if own is not None:
-            return float(own)
-        u = self.p + 1
-        levels, k = self.engine.levels, self.engine.k
-        blocks = sum(G * q * (q + u) ** 2 for G, q in zip(levels, k, strict=True))
-        columns = sorted(G * q for G, q in zip(levels, k, strict=True))
-        return float(blocks) + 2.0 * float(sum(columns[:-1])) ** 3
+        self.work = gradient_work(engine)
 
     def rounding(self, value: float) -> float:
         """Size of the rounding noise in ``value``."""
@@ -115,7 +118,8 @@ class ProfiledObjective:
             # RX' beta = l, with the last row of R equal to (l', sqrt(r2))
             beta = dtrtrs(RX, R[p, :p], lower=1, trans=1)[0]
             Q = dpotri(RX, lower=1)[0]
-            Q = np.tril(Q) + np.tril(Q, -1).T
+            Q = Q + Q.T  # dpotri fills the lower triangle, the upper one is zero
+            Q.flat[:: p + 1] *= 0.5
             v[:p] = -beta
             logdet_XX = 2.0 * float(np.log(RX.diagonal()).sum())
         else:

@@ -173,6 +173,12 @@ class Chart:
         return result
 
 
+@lru_cache(maxsize=256)
+def upper(rows: int, columns: int) -> np.ndarray:
+    """Ones on and above the diagonal."""
+    return np.triu(np.ones((rows, columns)))
+
+
 def pivot(M: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
     """Rotate M (q, r) to a lower trapezoid in permuted rows, pivots positive and largest first.
 
@@ -182,8 +188,8 @@ def pivot(M: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
     if q == 1 or r == 0:
         return np.abs(M), tuple(range(q))
     packed, order, *_ = dgeqp3(M.T)
-    R = np.triu(packed[:r])
-    R *= np.where(R.diagonal() < 0, -1.0, 1.0)[:, None]
+    R = packed[:r] * upper(r, q)
+    R *= np.copysign(1.0, R.diagonal())[:, None]
     perm = order - 1
     turned = np.empty_like(M)
     turned[perm] = R.T
@@ -195,5 +201,5 @@ def triangular(M: np.ndarray) -> np.ndarray:
     k, width = M.shape
     L = np.zeros((k, k))
     if width:
-        L[:, :width] = np.triu(dgeqrf(M.T)[0][:width]).T
+        L[:, :width] = (dgeqrf(M.T)[0][:width] * upper(width, k)).T
     return L

@@ -14,7 +14,8 @@ class Control:
     engine : ``"auto"`` chooses from the structure of the factors; ``"dense"``,
         ``"sparse"`` and ``"iterative"`` force how crossed factors are solved.
     tol : stop when the Newton decrement, the criterion still to gain, falls
-        below this (criterion scale); None means 1e-10 or rounding error.
+        below this (criterion scale); None means 1e-10, 1e-12 for small models, or
+        rounding error where that is larger.
     max_iter : Newton iterations of one start.
     n_starts : number of starting values; None lets the model decide.
     probes : random probes of the iterative engine; None lets it decide.

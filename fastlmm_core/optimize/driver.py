@@ -32,7 +32,9 @@ from fastlmm_core.optimize.start import starting_factors, wanted_starts
 SHRINK = 0.1
 """A pivot keeps at least this fraction of itself in one step."""
 CHEAP = 2e6
-"""Flops of one gradient below which its differences may polish average information."""
+"""Flops of one gradient below which its differences may polish average information,
+and one more iteration for the last digits of theta is welcome."""
+GAINED = "Newton decrement below tolerance"
 SADDLE = -1e-6
 """Scaled Hessian eigenvalue below which a stationary point is not a minimum."""
 
@@ -77,7 +79,14 @@ class _Search:
     @property
     def floor(self) -> float:
         tol = self.control.tol
-        return max(1e-10 if tol is None else tol, self.noise)
+        if tol is None:
+            tol = 1e-12 if self.objective.work <= CHEAP else 1e-10
+        return max(tol, self.noise)
+
+    @property
+    def rounding_bound(self) -> bool:
+        """What is left to gain may be less than the error in the values compared."""
+        return self.decrement <= max(1e3 * self.noise, 1e-9)
 
 
 def minimize(
@@ -115,7 +124,7 @@ def minimize(
             continue
         finally:
             done += 1
-        if best is None or found.point.value < best.point.value - best.noise:
+        if best is None or found.point.value < best.point.value - max(1e-8, best.noise):
             best = found
         if best.reason == "interrupted":
             break
@@ -129,15 +138,19 @@ def _search(objective, theta_map, factors, control, known: _Search | None = None
     point = objective.evaluate(chart.Lambda(chart.M))
     search = _Search(objective, control, chart, point, [], {})
     try:
-        while not _iterate(search):
+        while True:
             if known is not None and _same_basin(search, known):
                 search.reason = "joined an earlier start"
+                break
+            if _iterate(search):
                 break
             if search.iterations >= control.max_iter:
                 search.reason = f"no convergence in {control.max_iter} iterations"
                 break
     except KeyboardInterrupt:
         search.converged, search.reason = False, "interrupted"
+    except NumericalError as error:
+        search.converged, search.reason = False, str(error)
     return search
 
 
@@ -149,19 +162,21 @@ def _iterate(search: _Search) -> bool:
     if len(model.g) == 0:
         search.decrement, search.min_eigenvalue, search.scaled_gradient = 0.0, float("nan"), 0.0
         return _stop(search, "every variance is zero and the criterion rises in all directions")
+    previous = search.decrement
     step = _step(search, model)
     search.iterations += 1
-    if search.decrement <= search.floor:
+    stalled = search.rounding_bound and search.decrement > 0.25 * previous
+    if search.decrement <= search.floor or stalled:
         if not (model.exact and search.min_eigenvalue < SADDLE):
             search.trace.append(Step(point.value, search.decrement, 0.0))
-            return _stop(search, "Newton decrement below tolerance")
+            return _stop(search, "Newton decrement at rounding error" if stalled else GAINED)
         length = _leave_saddle(search)
     else:
         length = _try_boundary(search, step) or _line_search(search, step)
     search.trace.append(Step(point.value, search.decrement, length))
     if length == 0.0:
-        if search.decrement <= 1e3 * search.floor:
-            return _stop(search, "no further decrease within rounding error")
+        if search.rounding_bound:
+            return _stop(search, "no decrease beyond rounding error")
         search.reason = "line search found no decrease"
         return True
     return False
@@ -276,6 +291,8 @@ def _line_search(search: _Search, step: np.ndarray) -> float:
         value = _move(search, limited, length, slope)
         if value is None:
             return length
+        if -slope * length < search.noise:
+            break
         gap = value - search.point.value - slope * length
         best = -slope * length**2 / (2.0 * gap) if np.isfinite(gap) and gap > 0 else 0.0
         length = min(max(best, 0.1 * length), 0.5 * length)
@@ -298,7 +315,8 @@ def _move(search: _Search, step: np.ndarray, length: float, slope: float) -> flo
             point = search.objective.evaluate(chart.Lambda(M))
     except NumericalError:
         return float("inf")
-    if point.value > search.point.value + 1e-4 * slope * length + search.noise:
+    slack = max(search.noise, search.decrement) if search.rounding_bound else search.noise
+    if point.value > search.point.value + 1e-4 * slope * length + slack:
         return point.value
     search.chart = moved if extra else Chart(chart.map, chart.terms(M))
     search.point = point

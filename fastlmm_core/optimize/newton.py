@@ -1,8 +1,10 @@
 """The linear algebra of one Newton step."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
+from scipy.linalg.lapack import dsyevd
 
 from fastlmm_core.criterion.information import (
     average_hessian,
@@ -10,6 +12,7 @@ from fastlmm_core.criterion.information import (
     exact_hessian,
 )
 from fastlmm_core.criterion.profiled import Point, ProfiledObjective
+from fastlmm_core.errors import NumericalError
 from fastlmm_core.optimize.chart import Chart
 
 FLOOR = 1e-9
@@ -100,10 +103,11 @@ def descent(g: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, float, float, np.
     """
     diagonal = np.abs(H.diagonal())
     d = 1.0 / np.sqrt(np.maximum(diagonal, max(1e-12 * diagonal.max(), 1e-300)))
-    values, vectors = np.linalg.eigh(H * d[:, None] * d)
+    if not isfinite(float(H.sum()) + float(g.sum())):
+        raise NumericalError("the derivatives of the criterion are not finite")
+    values, vectors, _ = dsyevd(H * d[:, None] * d)
     scaled = d * g
     along = vectors.T @ scaled
-    size = np.maximum(np.abs(values), FLOOR * max(1.0, abs(values[-1])))
-    step = -d * (vectors @ (along / size))
+    newton = along / np.maximum(np.abs(values), FLOOR * max(1.0, abs(values[-1])))
     worst = float(np.abs(scaled).max())
-    return step, 0.5 * float(along @ (along / size)), float(values[0]), d * vectors[:, 0], worst
+    return -d * (vectors @ newton), 0.5 * float(along @ newton), float(values[0]), d * vectors[:, 0], worst
