@@ -14,6 +14,7 @@
 
 #define MAX_CHUNKS 32
 #define PACKS_PER_CHUNK 64
+#define BATCH 4 /* packs added to the sums together: a fourth of the traffic */
 
 /* index of (i, j), j <= i, in a row-major lower triangle, and its size */
 #define LOWER(i, j) ((i) * ((i) + 1) / 2 + (j))
@@ -53,7 +54,7 @@ typedef struct {
 } workspace;
 
 static flm_index small_size(int k) { return (flm_index)k * k + 2 * TRIANGLE(k) + 2 * k; }
-static flm_index wide_size(int k, int u) { return 4 * (flm_index)k * u + 2 * TRIANGLE(k); }
+static flm_index wide_size(int k, int u) { return (3 * BATCH + 1) * (flm_index)k * u + TRIANGLE(k); }
 
 /* N = I + Y Y', Y = La' Lambda; N = L D L' */
 FLM_INLINE void factor_pack(const int k, const flm_lanes *La, const double *Lambda, const workspace *w,
@@ -143,23 +144,24 @@ FLM_INLINE void solve_pack(const int k, const int u, const flm_lanes *La, const 
 
 /* ---- sums over packs ---------------------------------------------------------------- */
 
-/* sum[i, j] += x_i x_j, j <= i < m */
+/* sum[i, j] += x_i x_j over a batch of x (m), j <= i < m */
 FLM_INLINE void add_gram(const int m, const flm_lanes *x, flm_lanes *restrict sum)
 {
+    const flm_lanes *x1 = x + m, *x2 = x1 + m, *x3 = x2 + m;
     for (int i = 0; i < m; i++) {
-        const flm_lanes xi = x[i];
+        const flm_lanes a = x[i], b = x1[i], c = x2[i], d = x3[i];
         for (int j = 0; j <= i; j++)
-            *sum++ += xi * x[j];
+            *sum++ += (a * x[j] + b * x1[j]) + (c * x2[j] + d * x3[j]);
     }
 }
 
-/* sum[i, j] += sum_a W[a, i] DW[a, j], j <= i < u */
+/* sum[i, j] += sum_a W[a, i] DW[a, j] over a batch, j <= i < u */
 FLM_INLINE void add_between(const int k, const int u, const workspace *w, flm_lanes *restrict sum)
 {
     for (int i = 0; i < u; i++)
         for (int j = 0; j <= i; j++) {
             flm_lanes product = w->W[i] * w->DW[j];
-            for (int a = 1; a < k; a++)
+            for (int a = 1; a < BATCH * k; a++)
                 product += w->W[a * u + i] * w->DW[a * u + j];
             *sum++ += product;
         }
@@ -259,25 +261,45 @@ FLM_INLINE flm_status run_chunk(const int k, task *job, flm_index first, flm_ind
     if (!memory)
         return FLM_NO_MEMORY;
     flm_lanes *sum = aligned(memory);
-    flm_lanes *W = sum + n_sums;
+    flm_lanes *wide = sum + n_sums;
     if (!small)
-        small = W + wide_size(k, u);
-    const flm_index ku = (flm_index)k * u;
-    const workspace w = {small, small + k * k, small + k * k + TRIANGLE(k), small + k * k + TRIANGLE(k) + k,
-                         W, W + ku, W + 2 * ku, small + k * k + TRIANGLE(k) + 2 * k,
-                         W + 4 * ku, W + 3 * ku};
+        small = wide + wide_size(k, u);
+    const flm_index ku = (flm_index)k * u, all = BATCH * ku;
+    const workspace batch = {.Y = small,
+                             .L = small + k * k,
+                             .F = small + k * k + TRIANGLE(k),
+                             .d = small + k * k + 2 * TRIANGLE(k),
+                             .z = small + k * k + 2 * TRIANGLE(k) + k,
+                             .W = wide,
+                             .DW = wide + all,
+                             .G = wide + 2 * all,
+                             .GQ = wide + 3 * all,
+                             .P = wide + 3 * all + ku};
+    workspace w = batch;
     flm_product det;
     flm_product_start(&det);
     memset(sum, 0, (size_t)n_sums * FLM_ALIGN);
     for (flm_index pack = first; pack < last; pack++) {
         const flm_lanes *La = (const flm_lanes *)self->pack + pack * stride;
+        if (job->kind == SWEEP) {
+            const flm_index slot = (pack - first) % BATCH * ku;
+            w.W = batch.W + slot;
+            w.DW = batch.DW + slot;
+            w.G = batch.G + slot;
+        }
         factor_pack(k, La, job->Lambda, &w, &det);
         solve_pack(k, u, La, &w);
         if (job->kind == SWEEP) {
-            add_between(k, u, &w, sum);
-            add_gram((int)ku, w.G, sum + WIDE(u));
             for (int a = 0; a < TRIANGLE(k); a++)
                 sum[WIDE(u) + WIDE(ku) + a] += w.F[a];
+            const flm_index used = (pack - first) % BATCH + 1;
+            if (pack + 1 == last) /* an incomplete batch: the other slots are zero */
+                for (flm_lanes *rows = batch.W; rows <= batch.G; rows += all)
+                    memset(rows + used * ku, 0, (size_t)((BATCH - used) * ku) * FLM_ALIGN);
+            if (used == BATCH || pack + 1 == last) {
+                add_between(k, u, &batch, sum);
+                add_gram((int)ku, batch.G, sum + WIDE(u));
+            }
         } else if (job->kind == SECOND) {
             add_second(k, u, job, &w, sum);
         } else {
