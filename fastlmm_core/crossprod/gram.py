@@ -73,7 +73,7 @@ def accumulate(design: Design, layout: Layout, *, n_threads: int | None = None) 
 def _scatter(design, layout, weights, threads):
     """C and per factor R (G, k, u) and counts (G,)."""
     program = column_program(row_atoms(design), layout.columns, design.n)
-    u, n = len(layout.columns), design.n
+    u = len(layout.columns)
     R = [np.zeros((G, k, u)) for G, k in zip(layout.levels, layout.k, strict=True)]
     counts = [np.zeros(G, np.int64) for G in layout.levels]
     small = [f for f in range(len(R)) if R[f].nbytes <= DIRECT_BYTES]
@@ -86,7 +86,9 @@ def _scatter(design, layout, weights, threads):
     for f in range(len(R)):
         if f not in small and f not in ordered:
             C_partial = np.zeros((SLICES, u, u)) if C is None else None
-            _radix(program, weights, design.factors[f].codes, layout.z[f], R[f], counts[f], C_partial, threads)
+            _radix(
+                program, weights, design.factors[f].codes, layout.z[f], R[f], counts[f], C_partial, threads
+            )
             C = _symmetric(C_partial) if C is None else C
     return C, R, counts
 

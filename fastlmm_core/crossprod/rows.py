@@ -35,7 +35,9 @@ def column_program(atoms: Sequence[Atom], columns: Sequence[ScaledColumn], n: in
     """Compile columns for the kernels; only the atoms that occur are touched."""
     used = sorted({a for column in columns for a in column.atoms})
     place = {a: i for i, a in enumerate(used)}
-    tables = [None if atoms[a].table is None else np.ascontiguousarray(atoms[a].table, np.float64) for a in used]
+    tables = [
+        None if atoms[a].table is None else np.ascontiguousarray(atoms[a].table, np.float64) for a in used
+    ]
     return ColumnProgram(
         n,
         [atoms[a].values for a in used],

@@ -63,7 +63,7 @@ def test_crossed_factors(monkeypatch, way, weighted, q):
 def test_pairs_with_many_levels():
     """More levels than buckets, several radix digits, long and short lists."""
     rng = np.random.default_rng(5)
-    n, G, H = 60_000, 3000, 5000
+    n, G, H = 70_000, 3000, 5000
     f = np.concatenate([np.arange(G), (G * rng.random(n - G) ** 3).astype(int)])
     g = np.concatenate([(H * rng.random(n - H) ** 3).astype(int), np.arange(H)])
     x = rng.normal(size=n)
@@ -126,7 +126,10 @@ def test_bits_do_not_depend_on_threads(monkeypatch, way, levels):
 def test_read_only_and_narrow_inputs():
     example = grouped(300, [11], q=2, weighted=True)
     rng = np.random.default_rng(0)
-    atoms = [Atom("a", rng.integers(0, 90, 300).astype(np.uint8)), Atom("b", rng.random(300).astype(np.float32))]
+    atoms = [
+        Atom("a", rng.integers(0, 90, 300).astype(np.uint8)),
+        Atom("b", rng.random(300).astype(np.float32)),
+    ]
     y = rng.integers(0, 50, 300).astype(np.int16)
     for array in (atoms[0].values, atoms[1].values, y, example.weights, example.factors[0].codes):
         array.flags.writeable = False
