@@ -64,7 +64,7 @@ def _grouped(*columns, fixed="f + x + x2"):
 _NESTED = (Term(("1",), ("school",)), Term(("1",), ("school", "classroom")))
 _NESTED_IDS = (Term(("1",), ("school",)), Term(("1",), ("classroom_id",)))
 _CROSSED = (Term(("1",), ("user",)), Term(("1",), ("item",)))
-_MAXIMAL = tuple(Term(("1", "a", "b", "a:b"), (group,)) for group in ("subj", "item"))
+_MAXIMAL = tuple(Term(("1", "a", "b", "ab"), (group,)) for group in ("subj", "item"))
 
 
 def _nested(rng, n, schools, rooms):
@@ -103,7 +103,7 @@ WORKLOADS = (
          _crossed, (10**7, 200_000, 20_000), _users, default=False),
     Case("W8", "10M rows, 1M groups, intercept", _grouped("1"), _one_factor(INTERCEPT), (10**7, 10**6),
          _g1, default=False),
-    Case("W9", "60 subjects x 40 items x 10, maximal", Model("y", "a * b", _MAXIMAL), _factorial,
+    Case("W9", "60 subjects x 40 items x 10, maximal", Model("y", "a + b + ab", _MAXIMAL), _factorial,
          (60, 40, 10), {"subj": MAXIMAL, "item": MAXIMAL}),
     Case("W10", "1M rows, 100k groups, two slopes", _grouped("1", "x", "x2"), _one_factor(QUADRATIC),
          (10**6, 10**5), _g3),

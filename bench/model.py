@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Term:
-    """``(columns | group)``; the columns are ``1`` or numeric columns of the data or their product ``a:b``.
+    """``(columns | group)``; the columns are ``1`` or numeric columns of the data.
 
     ``group`` has several names for an interaction of grouping columns.
     """

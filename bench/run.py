@@ -113,7 +113,8 @@ def row(library, record, options, result):
         "levels": " ".join(map(str, record["levels"])), "library": library.name, "label": library.label,
         "threads": options.threads, "kind": "ML" if options.ml else "REML", "status": result["status"],
         "detail": " ".join(str(result.get("detail", "")).split()),
-        "frame_mb": round(record["frame_bytes"] / mega, 1), "versions": json.dumps(result.get("versions", {})),
+        "frame_mb": round(record["frame_bytes"] / mega, 1),
+        "versions": json.dumps(result.get("versions", {})),
     }
     if result["status"] != "ok":
         return line
@@ -184,11 +185,12 @@ def main(argv=None):
     scratch = RESULTS / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     for case in cases.select(options.cases):
-        folder = store.write(scratch / f"{case.name}-{options.scale:g}", case, options.scale)
+        scale = 1.0 if case.fixed_size else options.scale
+        folder = store.write(scratch / f"{case.name}-{scale:g}", case, scale)
         record = json.loads((folder / "case.json").read_text())
         for name in options.libraries:
             library = LIBRARIES[name]
-            known = case.name, str(float(options.scale)), name, str(options.threads)
+            known = case.name, str(scale), name, str(options.threads)
             if known in lines and not options.again:
                 continue
             line = row(library, record, options, run_one(library, folder, options, scratch))

@@ -89,4 +89,4 @@ def factorial(rng, subjects, items, repeats, cov_subject, cov_item):
     y = Z @ np.array([2.0, 0.4, -0.3, 0.2]) + rng.standard_normal(len(a))
     y += np.einsum("nq,nq->n", Z, effects(rng, subjects, cov_subject)[subject])
     y += np.einsum("nq,nq->n", Z, effects(rng, items, cov_item)[item])
-    return pd.DataFrame({"y": y, "a": a, "b": b, "subj": subject + 1, "item": item + 1})
+    return pd.DataFrame({"y": y, "a": a, "b": b, "ab": a * b, "subj": subject + 1, "item": item + 1})
