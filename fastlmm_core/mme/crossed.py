@@ -37,8 +37,9 @@ SMALLEST_SCALE = 1e-30
 LEAST_SHRINKAGE = 1e-3
 """Below this mean of diag(I - M_c^-1) the difference loses digits and P_c M_c^-1 is summed instead."""
 
-LEAST_PARALLEL_WORK = 2e5
-"""Multiplications per factorization below which threads cost more than they bring."""
+LEAST_PARALLEL_WORK = 1e7
+"""Sparse multiplications per factorization (about 1 ns each) from which threads pay: waiting for the
+next parallel region, through a BLAS call, keeps their cores busy."""
 
 
 class CrossedEngine:

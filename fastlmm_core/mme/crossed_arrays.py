@@ -193,17 +193,23 @@ def dense_bytes(cp: CrossProducts, m: int) -> int:
 
 def available_bytes() -> int | None:
     """Memory that can be had without swapping, or None where the system does not say."""
-    try:
+    limits = []
+    try:  # Linux: an estimate that counts the page cache as available
         with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return 1024 * int(line.split()[1])
+            limits += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
     except (OSError, ValueError):
         pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
+    try:  # a container's limit, if there is one; the word "max" means none
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as text:
+            limits.append(int(text.read()))
+    except (OSError, ValueError):
+        pass
+    if not limits:
+        try:
+            limits.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        except (AttributeError, OSError, ValueError):
+            return None
+    return min(limits)
 
 
 def check_memory(cp: CrossProducts, m: int) -> None:

@@ -100,7 +100,6 @@ BLAS.dsymm = cython_blas.dsymm
 BLAS.dsyrk = cython_blas.dsyrk
 
 
-
 def transpose_entries(int64_t m, const int64_t[::1] row_ptr not None, const int32_t[::1] index not None,
                       const uint8_t[::1] heavy not None):
     """Entries by stacked column: (col_ptr, light_end, entry, level, cost per column)."""

@@ -3,7 +3,7 @@
  * A column of the Schur complement (8 m bytes) stays in cache while the runs of
  * entries stream by; the other order, level by level, would miss the cache at
  * every update. */
-#include "flm_crossed.h"
+#include "crossed_small.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -121,15 +121,6 @@ FLM_INLINE void gather_run(int k, const double *restrict column, const int32_t *
     }
 }
 
-/* x = L^-T x */
-FLM_INLINE void solve_upper_vector(int k, const double *L, double *x)
-{
-    for (int a = k - 1; a >= 0; a--) {
-        x[a] /= L[a * k + a];
-        for (int b = 0; b < a; b++) x[b] -= L[a * k + b] * x[a];
-    }
-}
-
 FLM_INLINE void gather_columns(const flm_crossed *s, int k, int chunk, const double *Minv, double *total)
 {
     double product[FLM_CROSSED_MAX_K], w[FLM_CROSSED_MAX_K];
@@ -144,8 +135,8 @@ FLM_INLINE void gather_columns(const flm_crossed *s, int k, int chunk, const dou
                 w[a] = s->W[e * k + a];
                 product[a] += 0.5 * column[c] * w[a]; /* the diagonal counts once in w p' + p w' */
             }
-            solve_upper_vector(k, L, w);
-            solve_upper_vector(k, L, product);
+            solve_upper(k, 1, L, w);
+            solve_upper(k, 1, L, product);
             for (int a = 0; a < k; a++)
                 for (int b = 0; b < k; b++) total[a * k + b] += w[a] * product[b] + product[a] * w[b];
         }

@@ -1,5 +1,5 @@
 /* The dense Schur complement: LAPACK in place, and BLAS for leaf levels that touch many columns. */
-#include "flm_crossed.h"
+#include "crossed_small.h"
 
 #include <math.h>
 #include <string.h>
@@ -32,17 +32,6 @@ void flm_crossed_heavy_update(const flm_crossed *s, const flm_blas *blas, int up
     }
 }
 
-/* X = L^-T X for X (k, k) row-major, then transposed. */
-static void half_solve(int k, const double *L, const double *X, double *out)
-{
-    for (int c = 0; c < k; c++)
-        for (int a = k - 1; a >= 0; a--) {
-            double sum = X[a * k + c];
-            for (int b = a + 1; b < k; b++) sum -= L[b * k + a] * out[c * k + b];
-            out[c * k + a] = sum / L[a * k + a];
-        }
-}
-
 void flm_crossed_heavy_gather(const flm_crossed *s, const flm_blas *blas, int64_t panel_columns,
                               double *panel, double *product, double *Minv, double *total)
 {
@@ -56,15 +45,13 @@ void flm_crossed_heavy_gather(const flm_crossed *s, const flm_blas *blas, int64_
         blas->dsymm("L", "L", &m, &columns, &one, Minv, &m, panel, &m, &zero, product, &m);
         for (int64_t h = 0; h < count; h++) {
             const int64_t i = s->heavy[first + h];
-            const double *L = s->L + i * k * k;
             memset(Q, 0, (size_t)(k * k) * sizeof *Q);
             for (int64_t e = s->row_ptr[i]; e < s->row_ptr[i + 1]; e++) /* W_i (Minv W_i') */
                 for (int a = 0; a < k; a++)
                     for (int b = 0; b < k; b++)
                         Q[a * k + b] += s->W[e * k + a] * product[s->index[e] + (h * k + b) * s->m];
-            half_solve(k, L, Q, half);
-            half_solve(k, L, half, Q); /* L^-T Q L^-1 */
-            for (int a = 0; a < k * k; a++) total[a] += Q[a];
+            unwhiten(k, s->L + i * k * k, Q, half);
+            for (int a = 0; a < k * k; a++) total[a] += half[a];
         }
         first += count;
     }
