@@ -6,6 +6,7 @@ Python's spelling, so ``^`` becomes ``**`` there.
 """
 
 import ast
+import keyword
 import re
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _CONSTANTS = {"TRUE": "True", "FALSE": "False", "NULL": "None"}
+_WORDS = {"and", "or", "not", "in", "is", "if", "else", "for", "lambda", "await", "True", "False", "None"}
 _MODULES = ("np.", "contr.")
 _BINDING = {"|": 5, "||": 5, "+": 10, "-": 10, "*": 20, "/": 20, "%in%": 25, ":": 30, "^": 50, "**": 50}
 _UNARY = 40
@@ -59,7 +61,12 @@ def fail(text, start, end, message):
 
 def quote(name):
     """A column's name as it is written in a formula: in backticks unless it is an identifier."""
-    return name if name.isidentifier() else f"`{name}`"
+    return name if _is_plain(name) else f"`{name}`"
+
+
+def _is_plain(name):
+    """Whether a column's name can stand in Python as it is; ``yield`` and ``class`` cannot."""
+    return name.isidentifier() and not keyword.iskeyword(name)
 
 
 def tokenize(text):
@@ -90,7 +97,9 @@ def _spelling(token):
     if token.kind == "name":
         if token.text in _CONSTANTS:
             return _CONSTANTS[token.text]
-        return f"`{token.text}`" if "." in token.text and not token.text.startswith(_MODULES) else token.text
+        odd = "." in token.text and not token.text.startswith(_MODULES)
+        odd = odd or keyword.iskeyword(token.text) and token.text not in _WORDS
+        return f"`{token.text}`" if odd else token.text
     return "**" if token.text == "^" else token.text
 
 
@@ -100,7 +109,7 @@ def hide_quoted(source):
 
     def alias(found):
         name = found.group(1)
-        if name.isidentifier():
+        if _is_plain(name):
             return name
         for known, other in names.items():
             if other == name:
