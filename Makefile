@@ -30,7 +30,7 @@ test: $(STAMPS)/test
 ## make lint        ruff, cython-lint, mypy
 lint: $(STAMPS)/lint
 	$(BIN)/ruff check .
-	$(BIN)/cython-lint src_c/cython
+	PATH="$(BIN):$$PATH" cython-lint src_c/cython
 	$(BIN)/mypy
 
 ## make sanitize    the kernels under AddressSanitizer and UndefinedBehaviorSanitizer, fast tests

@@ -60,5 +60,6 @@ def test_unknown_name_gets_a_hint():
 
 
 def test_each_call_returns_its_own_copy():
-    flm.load_dataset("Dyestuff").loc[0, "Yield"] = 0
+    frame = flm.load_dataset("Dyestuff")
+    frame.loc[0, "Yield"] = 0
     assert flm.load_dataset("Dyestuff").loc[0, "Yield"] == 1545

@@ -20,7 +20,7 @@ def _piece(piece, data):
         return "Intercept"
     wrapped = re.fullmatch(r"factor\((\w+)\)(.*)", piece)
     if wrapped:
-        return f"C({wrapped[1]})[{wrapped[2]}]"
+        return f"factor({wrapped[1]})[{wrapped[2]}]"
     for column in sorted(data.columns, key=len, reverse=True):
         if isinstance(data[column].dtype, pd.CategoricalDtype) and piece.startswith(column):
             if piece[len(column) :] in set(data[column].cat.categories):
