@@ -246,11 +246,15 @@ def _try_boundary(search: _Search, step: np.ndarray) -> float:
     for t, term in enumerate(chart.layout.terms):
         if not term.rank or any(entry[0] == t for entry in search.model.released):
             continue
-        column = x[term.last]
+        last, column = term.last, x[term.last]
         size = float(column @ column)
-        ratio = 1.0 + float(column @ step[term.last]) / size
-        crawling = ratio < 0.8 and size < 1e-4
-        if (ratio <= SHRINK or crawling) and size < 0.1 * search.regrets.get(t, np.inf):
+        ratio = 1.0 + float(column @ step[last]) / size
+        # T = t c c' with the last column c: slope and curvature in t at 1; linear in t, Newton
+        # says at once what in c itself, where c = 0 is stationary, would be approached by halves
+        slope = 0.5 * float(search.model.g[last] @ column)
+        curvature = 0.25 * (float(column @ search.model.H[last[:, None], last] @ column) - 2.0 * slope)
+        aims_at_zero = ratio <= SHRINK or (slope > 0 and slope >= 0.9 * curvature)
+        if aims_at_zero and size < 0.1 * search.regrets.get(t, np.inf):
             drop[t] = size
     if not drop:
         return 0.0
