@@ -22,7 +22,7 @@ DIRECT_BYTES = 1 << 20  # an R_f up to this size is copied per piece
 COPIES_BYTES = 1 << 24  # all copies together
 MAX_PIECES, MIN_PIECES = 64, 4
 PIECE_ROWS = 8192  # fewer rows do not make a piece
-RECORDS_BYTES = 40 << 20  # one chunk of partitioned rows
+RECORDS_BYTES = 24 << 20  # one chunk of partitioned rows
 BUCKET_BYTES = 1 << 18  # R_f of one bucket stays in L2
 MAX_BUCKETS = 1024
 
