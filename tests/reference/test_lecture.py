@@ -40,7 +40,7 @@ week        -0.395
 * -0.650  0.000
 """
 
-# lme4's default search ends 1.2e-6 above the optimum here, which shows in the 4th digit: the lecture's numbers ...
+# lme4's default search ends 1.2e-6 above the optimum, which shows in the 4th digit: the lecture's numbers ...
 RANDOM_SLOPE_AS_PRINTED = """
 REML criterion at convergence: 1053.3
 -2.20808 -0.49837 -0.02268  0.47100  2.30541
