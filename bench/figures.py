@@ -4,15 +4,16 @@ from .libraries import LIBRARIES
 
 AXES = {"rows": "Rows", "groups": "Groups at 1M rows", "columns": "Numeric fixed columns"}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#8C8C8C")
-MARKERS = "osD^vPX*"
+MARKERS = "osD^vPX*<>h"
 
 
 def curves(rows, series):
-    """library -> sorted list of (size, seconds, peak MiB) of a series' cases at scale 1."""
+    """(library, threads) -> sorted list of (size, seconds, peak MiB) of a series' cases."""
     found = {}
     for line in rows:
-        kind, _, size = line["case"].partition("-")
+        kind, _, width = line["case"].partition("-")
         if kind == series and line["status"] == "ok":
+            size = {"rows": line["rows"], "groups": line["levels"], "columns": width}[series]
             point = int(size), float(line["seconds"]), float(line["peak_mb"])
             found.setdefault((line["library"], line["threads"]), []).append(point)
     return {key: sorted(points) for key, points in found.items() if len(points) > 1}

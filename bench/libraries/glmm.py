@@ -26,7 +26,7 @@ def fit(frame, model, settings):
     with stages("fit"):
         fitted = glmm.fit(frame, model.formula, reml=settings["reml"])
     with stages("summary"):
-        str(fitted.summary_object() if callable(fitted.summary_object) else fitted.summary_object)
+        fitted.summary_object().text()
     kind = "REML" if settings["reml"] else "ML"
     return {"criterion": float(-2 * fitted.loglik), "kind": kind, "stages": stages.seconds,
             "evaluations": int(fitted.n_eval), "converged": bool(fitted.converged)}

@@ -30,6 +30,8 @@ def fit(frame, model, settings):
         fitted = fastlmm_core.lmer(model.formula, frame, reml=settings["reml"], n_threads=settings["threads"])
     with stages("summary"):
         str(fitted.summary())
+    found = {name: value for name, value in fitted.timings.items() if isinstance(value, float)}
+    stages.seconds = found | {"summary": stages.seconds["summary"]} if found else stages.seconds
     kind = "REML" if settings["reml"] else "ML"
     return {"criterion": float(-2 * fitted.llf), "kind": kind, "stages": stages.seconds,
             "converged": bool(fitted.converged)}
