@@ -113,8 +113,10 @@ def lmer(
         products, standardization, layout = build_cross_products(design, n_threads=threads)
         kept = _independent_columns(products, standardization, layout, design)
     with clock("optimise"):
-        engine = choose_engine(products, kept, n_threads=threads, **_forced(control))
-        theta_map = ThetaMap([TermBlock(*place) for place in layout.term_slices], layout.k, standardization.z_maps)
+        engine = _engine(products, kept, control, threads)
+        theta_map = ThetaMap(
+            [TermBlock(*place) for place in layout.term_slices], layout.k, standardization.z_maps
+        )
         objective = ProfiledObjective(engine, products.n, bool(reml), products.sum_log_weights)
         optimum = _minimize(objective, theta_map, start, control, _theta_names(design))
     with clock("inference"):
@@ -168,20 +170,29 @@ def lm(formula, data, *, weights=None, contrasts=None, na_action="drop") -> LMRe
     with clock("frame"):
         parsed = parse_formula(formula)
         if parsed.bars:
-            raise FormulaError(f"{formula}\nhas random terms ({', '.join(map(str, parsed.bars))}): fit it with lmer")
+            raise FormulaError(
+                f"{formula}\nhas random terms ({', '.join(map(str, parsed.bars))}): fit it with lmer"
+            )
         table = Table(data)
     with clock("design"):
-        design, spec, report = build_design(parsed, table, weights=weights, contrasts=contrasts, na_action=na_action)
+        design, spec, report = build_design(
+            parsed, table, weights=weights, contrasts=contrasts, na_action=na_action
+        )
     with clock("cross-products"):
         products, standardization, layout = build_cross_products(design)
         kept = _independent_columns(products, standardization, layout, design)
     with clock("inference"):
         at = np.append(products.x[kept], products.y)
         estimates = least_squares(
-            products.C[np.ix_(at, at)], products.n, products.sum_log_weights, _fixed_coordinates(standardization, kept)
+            products.C[np.ix_(at, at)],
+            products.n,
+            products.sum_log_weights,
+            _fixed_coordinates(standardization, kept),
         )
         facts = LinearFacts(**_linear_facts(parsed, data, design, report, weights))
-        rows = FitRows(design, RowFrame(data, report.mask, report.index), estimates.beta, tuple, estimates.sigma2**0.5)
+        rows = FitRows(
+            design, RowFrame(data, report.mask, report.index), estimates.beta, tuple, estimates.sigma2**0.5
+        )
     return LMResults(facts, estimates, rows, spec, clock.seconds)
 
 
@@ -211,9 +222,20 @@ def _to_stderr(stage, fraction):
     sys.stderr.write(f"fastlmm_core: {fraction:4.0%} {stage}\n")
 
 
-def _forced(control: Control | None) -> dict:
-    """The engine a user forces; a model's structure decides between the exact ones."""
-    return {} if control is None or control.engine == "auto" else {"engine": control.engine}
+def _engine(products, kept, control: Control | None, threads: int):
+    """The engine that fits the structure, or the one a user forces."""
+    wanted = "auto" if control is None else control.engine
+    available = {"auto": "auto"}
+    if products.structure == "tree":
+        available["sparse"] = "tree"
+    else:
+        available["dense"] = "crossed"
+    if wanted not in available:
+        kind = "nested" if products.structure == "tree" else "crossed"
+        raise ValueError(
+            f"engine={wanted!r} is not offered for {kind} grouping factors; available: {', '.join(available)}"
+        )
+    return choose_engine(products, kept, engine=available[wanted], n_threads=threads)
 
 
 def _independent_columns(products, standardization, layout, design) -> np.ndarray:
@@ -238,7 +260,9 @@ def _minimize(objective, theta_map, start, control, names):
 def _check_residual(r2: float, products) -> None:
     """An exact fit leaves rounding errors for a residual variance."""
     if not r2 > 1e-13 * products.C[products.y, products.y]:
-        raise ModelError("the residual variance is zero: the fixed and random effects fit the response exactly")
+        raise ModelError(
+            "the residual variance is zero: the fixed and random effects fit the response exactly"
+        )
 
 
 def _fixed_coordinates(standardization, kept) -> FixedCoordinates:

@@ -109,7 +109,12 @@ class Estimates:
 
 
 def build_estimates(
-    point: Point, theta: np.ndarray, theta_map: ThetaMap, reml: bool, n: int, sum_log_weights: float,
+    point: Point,
+    theta: np.ndarray,
+    theta_map: ThetaMap,
+    reml: bool,
+    n: int,
+    sum_log_weights: float,
     fixed: FixedCoordinates,
 ) -> Estimates:
     """Undo the standardization of a `Point` found by the search."""

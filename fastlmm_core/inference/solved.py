@@ -56,9 +56,7 @@ class SolvedModel:
         with self._lock:
             self.objective.at(self.point)
             standardized = self.objective.engine.random_effects(self.point.v)
-        return tuple(
-            self.fixed.scale * (b @ self._map(f).T) for f, b in enumerate(standardized)
-        )
+        return tuple(self.fixed.scale * (b @ self._map(f).T) for f, b in enumerate(standardized))
 
     def conditional_covariance(self, factor: int) -> np.ndarray:
         """``Var(b_i | y, beta) = sigma^2 B V~_i B'``, (levels, k, k)."""

@@ -59,7 +59,9 @@ def read_archive(path) -> tuple[dict, dict[str, np.ndarray]]:
         with zipfile.ZipFile(path) as archive:
             text = archive.read("manifest.json")
             if archive.read("checksum").decode() != hashlib.sha256(text).hexdigest():
-                raise DataError(f"{path} has been altered or damaged: its manifest does not match its checksum")
+                raise DataError(
+                    f"{path} has been altered or damaged: its manifest does not match its checksum"
+                )
             manifest = json.loads(text)
             if manifest.get("format") != FORMAT:
                 raise DataError(f"{path} is no saved fit: its format is {manifest.get('format')!r}")
@@ -68,15 +70,18 @@ def read_archive(path) -> tuple[dict, dict[str, np.ndarray]]:
                     f"{path} was saved in format version {manifest['version']}, this package reads up to {VERSION}: "
                     "update fastlmm_core"
                 )
-            arrays = {name: _member(archive, name, digest, path) for name, digest in manifest["arrays"].items()}
+            arrays = {
+                name: _member(archive, name, digest, path) for name, digest in manifest["arrays"].items()
+            }
             return manifest["values"], arrays
     except FileNotFoundError:
         raise
     except DataError:
         raise
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as a saved fit (truncated, altered or another kind of file): {error}") \
-            from error
+        raise DataError(
+            f"{path} cannot be read as a saved fit (truncated, altered or another kind of file): {error}"
+        ) from error
 
 
 def _npy_bytes(array: np.ndarray) -> bytes:

@@ -42,7 +42,9 @@ class LMMResults(FixedEffects):
         Seconds per stage of the fit.
     """
 
-    def __init__(self, facts: MixedFacts, solved, convergence, rows: FitRows | AbsentRows, spec, timings=None):
+    def __init__(
+        self, facts: MixedFacts, solved, convergence, rows: FitRows | AbsentRows, spec, timings=None
+    ):
         estimates = solved.estimates
         self.__dict__.update(
             _facts=facts, _solved=solved, convergence=convergence, _rows=rows, _spec=spec,
@@ -118,7 +120,9 @@ class LMMResults(FixedEffects):
     @property
     def cov_re(self) -> dict[str, pd.DataFrame]:
         """Per grouping factor the covariance of its random effects (q x q), over all its terms."""
-        terms = [(t.factor, t.names, cov) for t, cov in zip(self._facts.terms, self._covariances, strict=True)]
+        terms = [
+            (t.factor, t.names, cov) for t, cov in zip(self._facts.terms, self._covariances, strict=True)
+        ]
         return group_covariances(terms, self._facts.factors)
 
     @property
@@ -222,7 +226,9 @@ class LMMResults(FixedEffects):
     @property
     def ngroups(self) -> dict[str, int]:
         """Number of levels per grouping factor."""
-        return {group: len(levels) for group, levels in zip(self._facts.factors, self._facts.levels, strict=True)}
+        return {
+            group: len(levels) for group, levels in zip(self._facts.factors, self._facts.levels, strict=True)
+        }
 
     @property
     def formula(self) -> str:
@@ -299,10 +305,14 @@ class LMMResults(FixedEffects):
         """
         facts = self._facts
         if group not in facts.factors:
-            raise DataError(f"no grouping factor {group!r}; the model has {', '.join(map(repr, facts.factors))}")
+            raise DataError(
+                f"no grouping factor {group!r}; the model has {', '.join(map(repr, facts.factors))}"
+            )
         f = facts.factors.index(group)
         if level not in facts.levels[f]:
-            raise DataError(f"no level {level!r} of {group!r}; the first levels are {list(facts.levels[f][:5])}")
+            raise DataError(
+                f"no level {level!r} of {group!r}; the first levels are {list(facts.levels[f][:5])}"
+            )
         return self._rows.cluster_covariance(f, facts.levels[f].get_loc(level), self._covariances, self.scale)
 
     def summary(self):

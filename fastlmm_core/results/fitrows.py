@@ -60,7 +60,9 @@ class FitRows:
     covariances : Sigma per random term.
     """
 
-    def __init__(self, design: Design, source: RowFrame, beta, effects, sigma, covariances=(), n_threads=None):
+    def __init__(
+        self, design: Design, source: RowFrame, beta, effects, sigma, covariances=(), n_threads=None
+    ):
         self.design, self.source = design, source
         self.beta, self.effects, self.sigma = np.nan_to_num(beta), effects, sigma
         self.covariances, self.n_threads = covariances, n_threads

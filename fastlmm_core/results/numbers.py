@@ -110,7 +110,9 @@ def abbreviate(names: list[str], minlength: int) -> list[str]:
     while len(set(short)) < len(set(names)) and minlength < max(map(len, names)):
         minlength += 1
         repeated = {s for s in short if short.count(s) > 1}
-        short = [_strip_characters(n, minlength) if s in repeated else s for n, s in zip(names, short, strict=True)]
+        short = [
+            _strip_characters(n, minlength) if s in repeated else s for n, s in zip(names, short, strict=True)
+        ]
     return short
 
 

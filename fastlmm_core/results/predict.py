@@ -19,11 +19,15 @@ def chosen_factors(re, groups: tuple[str, ...]) -> list[int]:
     wanted = list(re)
     unknown = [group for group in wanted if group not in groups]
     if unknown:
-        raise ValueError(f"re names {', '.join(map(repr, unknown))}; the groups are {', '.join(map(repr, groups))}")
+        raise ValueError(
+            f"re names {', '.join(map(repr, unknown))}; the groups are {', '.join(map(repr, groups))}"
+        )
     return [f for f, group in enumerate(groups) if group in wanted]
 
 
-def predict_new(spec: DesignSpec, newdata, beta, effects, factors, groups=(), new_levels="error") -> pd.Series:
+def predict_new(
+    spec: DesignSpec, newdata, beta, effects, factors, groups=(), new_levels="error"
+) -> pd.Series:
     """``offset + X beta + sum of Z b`` on the rows of ``newdata``.
 
     Parameters
@@ -40,7 +44,10 @@ def predict_new(spec: DesignSpec, newdata, beta, effects, factors, groups=(), ne
     rows = spec.evaluate(newdata, random=[groups[f] for f in factors])
     if rows.unknown and new_levels == "error":
         raise DataError(
-            "; ".join(f"{group!r} has levels the fit did not see: {_some(levels)}" for group, levels in rows.unknown.items())
+            "; ".join(
+                f"{group!r} has levels the fit did not see: {_some(levels)}"
+                for group, levels in rows.unknown.items()
+            )
             + "; new_levels='population' predicts them with random effect 0"
         )
     values = linear_predictor(rows.atoms, rows.fixed, np.nan_to_num(beta), rows.n)

@@ -76,7 +76,7 @@ def random_effect_cells(blocks, sigma: float, digits: int = 4) -> tuple[list[str
             keys.append(key if a == 0 else "")
             names.append(term)
             variances.append(cov[a, a])
-            correlations.append([corr[a, b] for b in range(a)])
+            correlations.append(_correlations(corr)[a])
     keys.append("Residual")
     names.append("")
     variances.append(sigma**2)
@@ -90,12 +90,15 @@ def random_effect_cells(blocks, sigma: float, digits: int = 4) -> tuple[list[str
     ]
     for b in range(widest - 1):
         header.append("Corr" if b == 0 else "")
-        columns.append([_correlation(row[b]) if b < len(row) else "" for row in correlations])
+        columns.append([row[b] if b < len(row) else "" for row in correlations])
     return header, columns
 
 
-def _correlation(r: float) -> str:
-    return "NaN" if np.isnan(r) else f"{r:5.2f}"
+def _correlations(corr: np.ndarray) -> list[list[str]]:
+    """Rows below the diagonal to two decimals, one width for the matrix."""
+    cells = ["NaN" if np.isnan(r) else f"{r:.2f}" for r in corr.ravel()]
+    width = max(map(len, cells))
+    return [[cells[a * len(corr) + b].rjust(width) for b in range(a)] for a in range(len(corr))]
 
 
 def text_table(header: list[str], columns: list[list[str]], row_names=None, right: bool = True) -> str:

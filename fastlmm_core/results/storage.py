@@ -151,14 +151,24 @@ def _linear_parts(fit: LMResults) -> tuple[dict, dict]:
         "sum_log_weights": estimates.sum_log_weights,
         "model_squares": list(fit._rows.model_squares),
     }
-    arrays = {"kept": estimates.kept, "beta": estimates.beta, "Q": estimates.Q, "quantiles": fit._rows.quantiles}
+    arrays = {
+        "kept": estimates.kept,
+        "beta": estimates.beta,
+        "Q": estimates.Q,
+        "quantiles": fit._rows.quantiles,
+    }
     return values, arrays
 
 
 def _linear_fit(values: dict, arrays: dict) -> LMResults:
     facts = LinearFacts(**_common_facts(values))
     estimates = LeastSquares(
-        values["n"], arrays["kept"].astype(np.intp), arrays["beta"], arrays["Q"], values["rss"], values["sum_log_weights"]
+        values["n"],
+        arrays["kept"].astype(np.intp),
+        arrays["beta"],
+        arrays["Q"],
+        values["rss"],
+        values["sum_log_weights"],
     )
     rows = AbsentRows({"model_squares": tuple(values["model_squares"]), "quantiles": arrays["quantiles"]})
     return LMResults(facts, estimates, rows, DesignSpec.from_dict(values["spec"]), values["timings"])

@@ -88,7 +88,9 @@ class MixedSummary(Summary):
             for a, name in enumerate(names):
                 with np.errstate(invalid="ignore", divide="ignore"):
                     correlations = {f"Corr{b + 1}": cov[a, b] / (sd[a] * sd[b]) for b in range(a)}
-                rows.append({"Groups": key, "Name": name, "Variance": cov[a, a], "Std.Dev.": sd[a], **correlations})
+                rows.append(
+                    {"Groups": key, "Name": name, "Variance": cov[a, a], "Std.Dev.": sd[a], **correlations}
+                )
         rows.append({"Groups": "Residual", "Name": "", "Variance": fit.scale, "Std.Dev.": fit.sigma})
         return pd.DataFrame(rows)
 
@@ -197,7 +199,9 @@ class LinearSummary(Summary):
         lines = [f"Residual standard error: {sigma} on {fit.df_resid} degrees of freedom"]
         if fit._numerator_df:
             p = format_pvalues([f_upper(fit.fvalue, fit._numerator_df, fit.df_resid)], 4)[0]
-            lines.append(f"Multiple R-squared:  {fit.rsquared:.4g},\tAdjusted R-squared:  {fit.rsquared_adj:.4g}")
+            lines.append(
+                f"Multiple R-squared:  {fit.rsquared:.4g},\tAdjusted R-squared:  {fit.rsquared_adj:.4g}"
+            )
             lines.append(
                 f"F-statistic: {fit.fvalue:.4g} on {fit._numerator_df} and {fit.df_resid} DF,  p-value: {p}"
             )

@@ -5,7 +5,12 @@ import pytest
 from oracle.dense import DenseEngine, indicator
 
 from fastlmm_core.criterion.profiled import ProfiledObjective
-from fastlmm_core.inference.estimates import FixedCoordinates, build_estimates, pseudo_inverse, variance_calculus
+from fastlmm_core.inference.estimates import (
+    FixedCoordinates,
+    build_estimates,
+    pseudo_inverse,
+    variance_calculus,
+)
 from fastlmm_core.inference.satterthwaite import coefficient_df, contrast_df, joint_test
 from fastlmm_core.inference.solved import SolvedModel
 from fastlmm_core.mme.covariance import TermBlock, ThetaMap
@@ -67,7 +72,9 @@ def derivative(f, x, j, h=1e-4):
     return (8 * (f(x + step) - f(x - step)) - (f(x + 2 * step) - f(x - 2 * step))) / (12 * h)
 
 
-@pytest.fixture(scope="module", params=[(c, r, w) for c in (0, 1) for r in (0, 1) for w in (0, 1) if c * w == 0])
+@pytest.fixture(
+    scope="module", params=[(c, r, w) for c in (0, 1) for r in (0, 1) for w in (0, 1) if c * w == 0]
+)
 def solved(request):
     crossed, reml, weighted = (bool(v) for v in request.param)
     X, y, factors, blocks = data(crossed)
@@ -84,7 +91,9 @@ def solved(request):
     optimum = minimize(objective, theta_map)
     fixed = FixedCoordinates(2, np.arange(2), A, np.array([5.0, 0.0]), 3.0)
     estimates = build_estimates(optimum.point, optimum.theta, theta_map, reml, len(y), sum_log, fixed)
-    return SolvedModel(objective, optimum.point, theta_map, estimates, fixed), Dense(X, y, factors, blocks, w, reml)
+    return SolvedModel(objective, optimum.point, theta_map, estimates, fixed), Dense(
+        X, y, factors, blocks, w, reml
+    )
 
 
 def parameters(model):
@@ -108,9 +117,14 @@ def test_information_and_jacobian(solved):
     found, calculus = parameters(model), model.calculus
     m = len(found)
     for j in range(m):
-        row = [derivative(lambda x, i=i: derivative(dense.criterion, x, i, 1e-3), found, j, 1e-3) for i in range(m)]
+        row = [
+            derivative(lambda x, i=i: derivative(dense.criterion, x, i, 1e-3), found, j, 1e-3)
+            for i in range(m)
+        ]
         np.testing.assert_allclose(calculus.information[j], row, rtol=2e-5, atol=2e-4)
-        np.testing.assert_allclose(calculus.jacobian[j], derivative(dense.vcov, found, j), rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(
+            calculus.jacobian[j], derivative(dense.vcov, found, j), rtol=1e-6, atol=1e-8
+        )
     np.testing.assert_allclose(calculus.covariance, 2 * np.linalg.inv(calculus.information), rtol=1e-8)
 
 
