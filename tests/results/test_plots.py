@@ -292,3 +292,25 @@ def test_profile_is_passed_on(slopes, monkeypatch):
     drawn = types.SimpleNamespace(plot=lambda ax=None: ("drawn", ax))
     monkeypatch.setattr(slopes, "profile", lambda which=None: drawn, raising=False)
     assert slopes.plot.profile(ax=3) == ("drawn", 3)
+
+
+def test_plots_of_a_fitted_model_show_its_own_numbers():
+    from fastlmm_core.api import lmer
+    from fastlmm_core.datasets import load_dataset
+
+    sleep = load_dataset("sleepstudy")
+    fit = lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    ax = fit.plot.fit_lines()
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Days", "Reaction")
+    blup = np.asarray(labelled(fit.plot.shrinkage(), "BLUP + fixed effect").get_offsets())
+    np.testing.assert_allclose(blup, fit.coef()["Subject"][["Intercept", "Days"]])
+    drawn = np.asarray(labelled(fit.plot.residuals(), "rows").get_offsets())
+    np.testing.assert_allclose(drawn.sum(axis=1), fit.fittedvalues + fit.resid_scaled)
+
+    fit = lmer("strength ~ 1 + (1 | batch/cask)", load_dataset("Pastes"))
+    table, size = fit.plot._shrinkage_table("batch:cask")
+    assert size.sum() == fit.nobs
+    base = fit.predict(re=["batch"]).groupby(plotdata.group_keys(fit._frame, "batch:cask")).mean()
+    means = fit._frame.groupby(plotdata.group_keys(fit._frame, "batch:cask"))["strength"].mean()
+    want = means - base + fit.params["Intercept"]
+    np.testing.assert_allclose(table["ols"]["Intercept"], want.loc[table.index.astype(str)])
