@@ -126,19 +126,8 @@ def lmer(
         )
         _check_residual(optimum.point.r2, products)
         solved = SolvedModel(objective, optimum.point, theta_map, estimates, fixed)
-        facts = MixedFacts(
-            **_linear_facts(parsed, data, design, report, weights),
-            reml=bool(reml),
-            factors=tuple(factor.name for factor in design.factors),
-            levels=tuple(factor.levels for factor in design.factors),
-            terms=tuple(Term(t.factor, tuple(c.name for c in t.columns)) for t in design.terms),
-            engine=engine.name,
-        )
-        covariances = [estimates.sigma2 * T for T in estimates.terms]
-        rows = FitRows(
-            design, RowFrame(data, report.mask, report.index), estimates.beta, lambda: solved.random_effects, estimates.sigma,
-            covariances, threads,
-        )  # fmt: skip
+        facts = _mixed_facts(_linear_facts(parsed, data, design, report, weights), design, reml, engine)
+        rows = _mixed_rows(solved, design, RowFrame(data, report.mask, report.index), threads)
     if not optimum.certificate.converged:
         warnings.warn(ending(optimum.certificate), ConvergenceWarning, stacklevel=2)
     return LMMResults(facts, solved, optimum.certificate, rows, spec, clock.seconds)
@@ -298,6 +287,25 @@ def _linear_facts(parsed, data, design, report, weights) -> dict:
         "weights_name": weights if isinstance(weights, str) else None if weights is None else "weights",
         "rows": RowCount(report.n_used, report.n_total, _dropped(report)),
     }
+
+
+def _mixed_facts(linear: dict, design, reml, engine) -> MixedFacts:
+    return MixedFacts(
+        **linear,
+        reml=bool(reml),
+        factors=tuple(factor.name for factor in design.factors),
+        levels=tuple(factor.levels for factor in design.factors),
+        terms=tuple(Term(t.factor, tuple(column.name for column in t.columns)) for t in design.terms),
+        engine=engine.name,
+    )
+
+
+def _mixed_rows(solved, design, source: RowFrame, threads: int) -> FitRows:
+    estimates = solved.estimates
+    covariances = [estimates.sigma2 * T for T in estimates.terms]
+    return FitRows(
+        design, source, estimates.beta, lambda: solved.random_effects, estimates.sigma, covariances, threads
+    )
 
 
 def _dropped(report) -> dict[str, int]:

@@ -67,8 +67,8 @@ def read_archive(path) -> tuple[dict, dict[str, np.ndarray]]:
                 raise DataError(f"{path} is no saved fit: its format is {manifest.get('format')!r}")
             if manifest["version"] > VERSION:
                 raise DataError(
-                    f"{path} was saved in format version {manifest['version']}, this package reads up to {VERSION}: "
-                    "update fastlmm_core"
+                    f"{path} was saved in format version {manifest['version']}, "
+                    f"this package reads up to {VERSION}: update fastlmm_core"
                 )
             arrays = {
                 name: _member(archive, name, digest, path) for name, digest in manifest["arrays"].items()

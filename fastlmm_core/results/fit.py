@@ -48,8 +48,8 @@ class LMMResults(FixedEffects):
         estimates = solved.estimates
         self.__dict__.update(
             _facts=facts, _solved=solved, convergence=convergence, _rows=rows, _spec=spec,
-            timings=dict(timings or {}), _estimates=estimates, _names=facts.coefficients, _beta=estimates.beta, _kept=estimates.kept,
-            _vcov=estimates.vcov,
+            timings=dict(timings or {}), _estimates=estimates, _names=facts.coefficients,
+            _beta=estimates.beta, _kept=estimates.kept, _vcov=estimates.vcov,
         )  # fmt: skip
 
     # fixed effects: see FixedEffects
@@ -110,10 +110,10 @@ class LMMResults(FixedEffects):
         ]
 
     def varcorr(self) -> pd.DataFrame:
-        """Variances and covariances, columns ``group, var1, var2, vcov, sdcor`` (lme4's ``as.data.frame(VarCorr)``).
+        """Variances and covariances, columns ``group, var1, var2, vcov, sdcor``.
 
-        Of each term the variances, then the covariances; a group's second term
-        is ``id.1``; the residual is last.
+        As lme4's ``as.data.frame(VarCorr(fit))``: of each term variances, then covariances; a second term
+        of a group is ``id.1``; the residual is last.
         """
         return varcorr_frame(self._blocks, self.sigma)
 
@@ -144,10 +144,10 @@ class LMMResults(FixedEffects):
         return pd.Series(icc_values(*self._rows.variances, self.scale), name="icc")
 
     def r2(self) -> pd.Series:
-        """``marginal`` and ``conditional`` R2 (Nakagawa & Schielzeth 2013; Johnson 2014, doi:10.1111/2041-210X.12225).
+        """``marginal`` and ``conditional`` R2.
 
-        Fixed variance is that of ``X beta`` over rows (n - 1), random variance the
-        mean over rows of ``diag(Z Sigma Z')``.
+        Nakagawa & Schielzeth (2013); Johnson (2014), doi:10.1111/2041-210X.12225.  Fixed
+        variance is that of ``X beta`` over rows (n - 1), random variance the mean over rows of ``diag(Z Sigma Z')``.
         """
         return pd.Series(r2_values(*self._rows.variances, self.scale), name="r2")
 
@@ -316,7 +316,7 @@ class LMMResults(FixedEffects):
         return self._rows.cluster_covariance(f, facts.levels[f].get_loc(level), self._covariances, self.scale)
 
     def summary(self):
-        """A summary that prints like lmerTest's, shows as tables in notebooks, and holds them as DataFrames."""
+        """A summary that prints like lmerTest's, shows as tables in notebooks, and has DataFrames."""
         return MixedSummary(self)
 
     def __repr__(self) -> str:

@@ -31,7 +31,7 @@ def locked(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class RowFrame:
-    """The caller's data on the rows used: ``mask`` (n_total,) bool, None for all; ``labels`` of the rows used."""
+    """The caller's data, ``mask`` (n_total,) bool of the rows used, None for all, and the labels of those."""
 
     data: object
     mask: np.ndarray | None

@@ -180,9 +180,11 @@ class MixedSummary(Summary):
 def ending(certificate) -> str:
     """A certificate in words."""
     verdict = "converged" if certificate.converged else "NOT converged"
-    words = f"{verdict} after {certificate.iterations} Newton iterations ({certificate.reason})"
+    steps = f"{certificate.iterations} Newton step{'s' * (certificate.iterations != 1)}"
+    words = f"{verdict} after {steps} ({certificate.reason})"
     gain = format_one(max(certificate.newton_decrement, 0.0), 2)
-    words += f"; criterion still to gain {gain}, largest scaled gradient {format_one(certificate.max_scaled_gradient, 2)}"
+    gradient = format_one(certificate.max_scaled_gradient, 2)
+    words += f"; criterion still to gain {gain}, largest scaled gradient {gradient}"
     if certificate.boundary:
         words += f"; at the boundary: {', '.join(certificate.boundary)}"
     return words

@@ -16,7 +16,7 @@ def unique_keys(groups: list[str]) -> list[str]:
 
 
 def varcorr_frame(blocks, sigma: float) -> pd.DataFrame:
-    """lme4's ``as.data.frame(VarCorr(fit))``: of each term the variances, then the covariances; the residual last.
+    """lme4's ``as.data.frame(VarCorr(fit))``: of each term variances, then covariances; the residual last.
 
     ``blocks``: list of (key, names, covariance k x k).  ``sdcor`` holds standard
     deviations and correlations.

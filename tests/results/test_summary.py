@@ -102,7 +102,9 @@ def test_linear_page_without_intercept(sleep):
 
 def test_large_units_print_as_in_r(sleep):
     fit = flm.lmer("y ~ Days + (1 | Subject)", sleep.assign(y=sleep["Reaction"] * 1e6))
-    page = " Subject  Intercept 1.378e+15 37123827\n Residual           9.605e+14 30991234\nIntercept 2.514e+08 9.747e+06"
+    page = (
+        " Subject Intercept 1.378e+15 37123827\n Residual 9.605e+14 30991234\nIntercept 2.514e+08 9.747e+06"
+    )
     assert_shows(fit.summary(), page)
 
 
