@@ -147,7 +147,7 @@ class LMMResults(FixedEffects):
         """``marginal`` and ``conditional`` R2.
 
         Nakagawa & Schielzeth (2013); Johnson (2014), doi:10.1111/2041-210X.12225.  Fixed
-        variance is that of ``X beta`` over rows (n - 1), random variance the mean over rows of ``diag(Z Sigma Z')``.
+        variance is that of ``X beta`` over rows (n - 1), random the mean over rows of ``diag(Z Sigma Z')``.
         """
         return pd.Series(r2_values(*self._rows.variances, self.scale), name="r2")
 

@@ -148,7 +148,7 @@ class LMResults(FixedEffects):
         return self._rows.series(self._rows.scaled_residuals, "resid_scaled")
 
     def predict(self, newdata=None) -> pd.Series:
-        """Predicted response by the rows of ``newdata`` (default: those of the fit), NaN where one is missing."""
+        """Prediction by the rows of ``newdata`` (default: those of the fit), NaN where one is missing."""
         if newdata is None:
             return self.fittedvalues.rename("predicted")
         return predict_new(self._spec, newdata, self._beta, (), ())

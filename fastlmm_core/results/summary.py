@@ -182,12 +182,17 @@ def ending(certificate) -> str:
     verdict = "converged" if certificate.converged else "NOT converged"
     steps = f"{certificate.iterations} Newton step{'s' * (certificate.iterations != 1)}"
     words = f"{verdict} after {steps} ({certificate.reason})"
-    gain = format_one(max(certificate.newton_decrement, 0.0), 2)
-    gradient = format_one(certificate.max_scaled_gradient, 2)
+    gain = _small(certificate.newton_decrement, 1e-10)
+    gradient = _small(certificate.max_scaled_gradient, 1e-6)
     words += f"; criterion still to gain {gain}, largest scaled gradient {gradient}"
     if certificate.boundary:
         words += f"; at the boundary: {', '.join(certificate.boundary)}"
     return words
+
+
+def _small(value: float, floor: float) -> str:
+    """A number that should be small; below ``floor`` its digits are rounding noise."""
+    return f"< {floor:.0e}" if value < floor else format_one(value, 2)
 
 
 class LinearSummary(Summary):
