@@ -104,6 +104,7 @@ class ProfiledObjective:
         """
         self._last = None
         logdet_V0, S = self.engine.factorize(Lambda)
+        logdet_V0 = float(logdet_V0)
         self.n_values += 1
         p = self.p
         R, info = dpotrf(S, lower=1)
@@ -130,7 +131,7 @@ class ProfiledObjective:
             value += logdet_XX
         if not isfinite(value):
             raise NumericalError("the objective is not finite at this covariance")
-        point = Point(Lambda, value, float(logdet_V0), logdet_XX, beta, Q, v, r2, r2 / N, N)
+        point = Point(Lambda, value, logdet_V0, logdet_XX, beta, Q, v, r2, r2 / N, N)
         self._last = point
         return point
 
@@ -155,6 +156,7 @@ class ProfiledObjective:
     def at(self, point: Point) -> None:
         """Bring the engine back to ``point`` if it has moved on since."""
         if self._last is not point:
+            self._last = None
             self.engine.factorize(point.Lambda)
             self.n_values += 1
             self._last = point

@@ -96,8 +96,9 @@ class ThetaMap:
     ):
         self.blocks = tuple(blocks)
         self.k = tuple(k)
-        self.maps = tuple(np.eye(b.q) if maps is None else np.asarray(maps[t], float)
-                          for t, b in enumerate(self.blocks))
+        self.maps = tuple(
+            np.eye(b.q) if maps is None else np.asarray(maps[t], float) for t, b in enumerate(self.blocks)
+        )
         self.inverse_maps = tuple(np.linalg.inv(B) for B in self.maps)
         # parameter -> (term, row, column) of L
         self.entries = tuple(

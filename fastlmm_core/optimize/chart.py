@@ -133,9 +133,7 @@ class Chart:
 
     def Lambda(self, M: list[np.ndarray]) -> list[np.ndarray]:
         """Lower triangular square roots (k, k) of ``M_f M_f'`` in this chart."""
-        return [
-            Mf if plain else triangular(Mf) for Mf, plain in zip(M, self.layout.triangular)
-        ]
+        return [Mf if plain else triangular(Mf) for Mf, plain in zip(M, self.layout.triangular)]
 
     def gradient(self, D: list[np.ndarray]) -> np.ndarray:
         """``tr(D dT/dx_j) = 2 (D M)[a, b]``."""

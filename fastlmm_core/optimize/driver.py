@@ -34,6 +34,7 @@ SHRINK = 0.1
 CHEAP = 2e6
 """Flops of one gradient below which its differences may polish average information,
 and one more iteration for the last digits of theta is welcome."""
+INTERRUPTED = "interrupted"
 GAINED = "Newton decrement below tolerance"
 SADDLE = -1e-6
 """Scaled Hessian eigenvalue below which a stationary point is not a minimum."""
@@ -68,6 +69,7 @@ class _Search:
     decrement: float = float("nan")
     min_eigenvalue: float = float("nan")
     scaled_gradient: float = 0.0
+    direction: np.ndarray | None = None  # of the smallest eigenvalue, in the chart
     converged: bool = False
     reason: str = ""
     iterations: int = 0
@@ -113,21 +115,20 @@ def minimize(
     control = control or Control()
     values, gradients = objective.n_values, objective.n_gradients
     best: _Search | None = None
-    n_starts = control.n_starts or wanted_starts(objective, theta_map)
     done = 0
-    for factors in starting_factors(objective, theta_map, start, n_starts, control.seed):
+    for number in range(control.n_starts or wanted_starts(objective, theta_map)):
+        done += 1
         try:
+            factors = starting_factors(objective, theta_map, start, number, control.seed)
             found = _search(objective, theta_map, factors, control, best)
         except NumericalError:
-            if done + 1 == n_starts and best is None:
-                raise
             continue
-        finally:
-            done += 1
         if best is None or found.point.value < best.point.value - max(1e-8, best.noise):
             best = found
-        if best.reason == "interrupted":
+        if found.reason == INTERRUPTED:
             break
+    if best is None:
+        best = _search(objective, theta_map, [np.eye(b.q) for b in theta_map.blocks], control)
     counts = objective.n_values - values, objective.n_gradients - gradients
     return _finish(objective, theta_map, best, counts, done, names)
 
@@ -148,7 +149,7 @@ def _search(objective, theta_map, factors, control, known: _Search | None = None
                 search.reason = f"no convergence in {control.max_iter} iterations"
                 break
     except KeyboardInterrupt:
-        search.converged, search.reason = False, "interrupted"
+        search.converged, search.reason = False, INTERRUPTED
     except NumericalError as error:
         search.converged, search.reason = False, str(error)
     return search
@@ -299,7 +300,7 @@ def _line_search(search: _Search, step: np.ndarray) -> float:
             break
         gap = value - search.point.value - slope * length
         best = -slope * length**2 / (2.0 * gap) if np.isfinite(gap) and gap > 0 else 0.0
-        length = min(max(best, 0.1 * length), 0.5 * length)
+        length = float(min(max(best, 0.1 * length), 0.5 * length))
     return 0.0
 
 
@@ -307,10 +308,7 @@ def _move(search: _Search, step: np.ndarray, length: float, slope: float) -> flo
     """Take ``length * step`` if it lowers the criterion enough (None), else say its value there."""
     chart, model = search.chart, search.model
     M = chart.moved(chart.x + length * step[: model.m])
-    extra = {
-        t: np.sqrt(length * amount) * w
-        for (t, _, w), amount in zip(model.released, step[model.m :])
-    }
+    extra = {t: np.sqrt(length * amount) * w for (t, _, w), amount in zip(model.released, step[model.m :])}
     try:
         if extra:
             moved = Chart(chart.map, chart.terms(M, extra=extra))
@@ -332,11 +330,15 @@ def _leave_saddle(search: _Search) -> float:
     chart = search.chart
     step = np.zeros(len(search.model.g))
     step[: search.model.m] = search.direction
-    size = 0.5 * (np.sqrt(chart.x @ chart.x) + 0.1) / np.sqrt(step @ step)
-    slope = -4.0 * search.noise
+    length = float(np.sqrt(step @ step))
+    if length == 0.0:
+        return 0.0
+    size = 0.5 * (float(np.sqrt(chart.x @ chart.x)) + 0.1) / length
+    # a decrease that rounding cannot feign, as the slope of Armijo's condition
+    slope = -1e4 * (4.0 * search.noise + 2.0 * search.decrement)
     for _ in range(12):
         for sign in (1.0, -1.0):
-            if _move(search, sign * size * step, 1.0, slope * 1e4) is None:
+            if _move(search, sign * size * step, 1.0, slope) is None:
                 return size
         size *= 0.3
     return 0.0

@@ -14,11 +14,10 @@ whose traces across factors no engine forms: Schall's (1991) update per term,
 ``B = M'(sum g_i g_i' / s2) M``.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from fastlmm_core.criterion.profiled import Point, ProfiledObjective
+from fastlmm_core.errors import NumericalError
 from fastlmm_core.mme.covariance import ThetaMap, lower_factor
 
 SMALL_WORK = 2e5
@@ -50,25 +49,21 @@ def starting_factors(
     objective: ProfiledObjective,
     theta_map: ThetaMap,
     start: np.ndarray | None,
-    n_starts: int,
+    number: int,
     seed: int,
-) -> Iterator[list[np.ndarray]]:
-    """Per-term factors (q, r), standardized.
+) -> list[np.ndarray]:
+    """Per-term factors (q, r), standardized, of start ``number``.
 
     First the user's, or the estimate from the identity; then the estimate from
     small variances; then random ones.
     """
-    rng = np.random.default_rng(seed)
-    for number in range(n_starts):
-        if number == 0 and start is not None:
-            Lambda = theta_map.to_Lambda(start)
-            yield [nonzero(Lambda[b.factor][b.rows, b.rows]) for b in theta_map.blocks]
-        elif number == 0:
-            yield improved(objective, theta_map, 1.0)
-        elif number == 1:
-            yield improved(objective, theta_map, 0.1)
-        else:
-            yield [rng.normal(size=(b.q, b.q)) * 10.0 ** rng.uniform(-1.5, 1.0) for b in theta_map.blocks]
+    if number == 0 and start is not None:
+        Lambda = theta_map.to_Lambda(start)
+        return [nonzero(Lambda[b.factor][b.rows, b.rows]) for b in theta_map.blocks]
+    if number < 2:
+        return improved(objective, theta_map, 1.0 if number == 0 else 0.1)
+    rng = np.random.default_rng((seed, number))
+    return [rng.normal(size=(b.q, b.q)) * 10.0 ** rng.uniform(-1.5, 1.0) for b in theta_map.blocks]
 
 
 def nonzero(L: np.ndarray, tol: float = 1e-3) -> np.ndarray:
@@ -89,9 +84,14 @@ def improved(objective: ProfiledObjective, theta_map: ThetaMap, sd: float) -> li
     """
     blocks = theta_map.blocks
     factors = [sd * np.eye(b.q) for b in blocks]
-    for _ in range(3):
+    for attempt in range(3):
         before = [float((M * M).sum()) for M in factors]
-        factors = estimate(objective, theta_map, factors)
+        try:
+            factors = estimate(objective, theta_map, factors)
+        except NumericalError:
+            if attempt == 0:
+                raise
+            break
         after = [float((M * M).sum()) for M in factors]
         if not any(new > FAR * max(old, 1.0) for old, new in zip(before, after)):
             break

@@ -39,6 +39,4 @@ class GroupedEngine:
         GX, g = self.G[:, :, :-1], self.G @ v
         P = GX @ Q @ GX.transpose(0, 2, 1)
         gg = g[:, :, None] * g[:, None, :]
-        return SecondMoments(
-            *(np.einsum("iab,icd->abcd", self.F, M, optimize=True) for M in (self.F, P, gg))
-        )
+        return SecondMoments(*(np.einsum("iab,icd->abcd", self.F, M, optimize=True) for M in (self.F, P, gg)))
