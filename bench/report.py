@@ -141,7 +141,8 @@ where the library has them): the median of the repeats after a warm-up fit that 
 because it took longer than the threshold. `–`: the library does not fit this model. The criterion is -2
 (restricted) log-likelihood; a peer that ends more than 0.001 above the lowest of its kind is not taken as the
 best peer. Peak memory is the largest resident size during the first fit less that after the imports, so it
-holds the data once. The yardstick is one copy of the model's columns and X'X of its numeric columns by BLAS.
+holds the data once. The last column of the table is the time of the best peer over that of fastlmm_core. The
+yardstick is one copy of the model's columns and X'X of its numeric columns by BLAS.
 """
 
 

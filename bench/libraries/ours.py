@@ -34,4 +34,4 @@ def fit(frame, model, settings):
     stages.seconds = found | {"summary": stages.seconds["summary"]} if found else stages.seconds
     kind = "REML" if settings["reml"] else "ML"
     return {"criterion": float(-2 * fitted.llf), "kind": kind, "stages": stages.seconds,
-            "converged": bool(fitted.converged)}
+            "evaluations": int(fitted.convergence.n_values), "converged": bool(fitted.converged)}
