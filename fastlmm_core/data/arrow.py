@@ -97,7 +97,12 @@ def _times(column):
 
 
 def _codes(indices):
-    return np.asarray(indices.fill_null(-1).to_numpy(zero_copy_only=False)).astype(np.int32, copy=False)
+    missing = indices.is_null() if indices.null_count else None
+    codes = np.asarray(
+        (indices.fill_null(0) if missing is not None else indices).to_numpy(zero_copy_only=False)
+    )
+    codes = codes.astype(np.int32, copy=False)
+    return codes if missing is None else np.where(missing.to_numpy(zero_copy_only=False), np.int32(-1), codes)
 
 
 def _flat(column):

@@ -45,7 +45,9 @@ class Mapping:
         if type(values).__module__.partition(".")[0] == "polars":
             return read_polars(values)
         if np.ndim(values) > 1:
-            raise DataError(f"column {self.names[position]!r} has {np.ndim(values)} dimensions, one is needed")
+            raise DataError(
+                f"column {self.names[position]!r} has {np.ndim(values)} dimensions, one is needed"
+            )
         return read_pandas(values if isinstance(values, pd.Series) else pd.Series(values))
 
 
@@ -96,7 +98,11 @@ def _nullable(series):
 
 def _text(series):
     if arrow.pa is not None:
-        found = series.array.__arrow_array__() if hasattr(series.array, "__arrow_array__") else series.to_numpy(object)
+        found = (
+            series.array.__arrow_array__()
+            if hasattr(series.array, "__arrow_array__")
+            else series.to_numpy(object)
+        )
         if not isinstance(found, (arrow.pa.Array, arrow.pa.ChunkedArray)):
             found = arrow.pa.array(found, arrow.pa.large_string(), from_pandas=True)
         return arrow.text(found)
@@ -128,19 +134,27 @@ def _objects(series):
 def read_polars(series):
     """The parts of a polars Series."""
     kind = str(series.dtype)
-    if series.dtype.is_numeric() and not kind.startswith(("Decimal", "Int128", "UInt128")) or kind == "Boolean":
+    if (
+        series.dtype.is_numeric()
+        and not kind.startswith(("Decimal", "Int128", "UInt128"))
+        or kind == "Boolean"
+    ):
         if not series.null_count():
             return "numeric", series.to_numpy(), None
-        return "numeric", series.fill_null(kind == "Boolean" and False or 0).to_numpy(), series.is_null().to_numpy()
+        filled = series.fill_null(False if kind == "Boolean" else 0)
+        return "numeric", filled.to_numpy(), series.is_null().to_numpy()
     if series.dtype.is_numeric():
         return read_polars(series.cast(float))
     if kind.startswith("Enum"):
-        codes = series.to_physical().cast(int).fill_null(-1).to_numpy()
-        return "factor", codes, pd.Index(series.cat.get_categories().to_list())
+        codes = series.to_physical().fill_null(0).to_numpy().astype(np.int32)
+        if series.null_count():
+            codes[series.is_null().to_numpy()] = -1
+        return "factor", codes, pd.Index(series.dtype.categories.to_list())
     if kind.startswith("Categorical"):
-        # its order is that of first appearance anywhere in the program: sort instead
-        series = series.cast(str)
-        kind = "String"
+        # its codes are in order of first appearance anywhere in the program: sort instead
+        if arrow.pa is not None:
+            return arrow.sorted_levels(*arrow.read(series.to_arrow())[1:])
+        series, kind = series.cast(str), "String"
     if kind in ("String", "Utf8"):
         if arrow.pa is not None:
             return arrow.text(series.to_arrow())

@@ -162,7 +162,9 @@ class Table:
             shape, *parts = self._source.read(self._positions[name])
             make = {NUMERIC: numeric_column, FACTOR: factor_column, TIME: time_column}.get(shape)
             if make is None:
-                raise DataError(f"column {name!r} holds {parts[0]}, which a model cannot use: convert it first")
+                raise DataError(
+                    f"column {name!r} holds {parts[0]}, which a model cannot use: convert it first"
+                )
             found = self._columns[name] = make(name, *parts)
         return found
 

@@ -32,7 +32,9 @@ BY_NAME = {
     "custom": CustomContrasts,
 }
 _PATSY = {
-    "Treatment": lambda reference=None: TreatmentContrasts() if reference is None else TreatmentContrasts(reference),
+    "Treatment": lambda reference=None: (
+        TreatmentContrasts() if reference is None else TreatmentContrasts(reference)
+    ),
     "Sum": SumContrasts,
     "Helmert": HelmertContrasts,
     "Poly": PolyContrasts,
@@ -90,7 +92,9 @@ def resolve(contrast, where):
         made = BY_NAME.get(contrast.removeprefix("contr."))
         if made is None or made is CustomContrasts:
             known = ", ".join(name for name in BY_NAME if name != "custom")
-            raise FormulaError(f"{where}: there is no contrast {contrast!r}; known are {known}, or give an array")
+            raise FormulaError(
+                f"{where}: there is no contrast {contrast!r}; known are {known}, or give an array"
+            )
         return made()
     return CustomContrasts(contrast if isinstance(contrast, dict) else np.asarray(contrast, float))
 
@@ -154,13 +158,14 @@ class _Contrast:
 @functools.lru_cache(maxsize=256)
 def _formulaic(name, levels, contrast, reduced):
     contrast, levels = contrast.contrast, list(levels)
+    rows = len(contrast.contrasts) if isinstance(contrast, CustomContrasts) else len(levels)
+    if rows != len(levels):
+        raise FormulaError(f"contrasts of {name}: {rows} rows for {len(levels)} levels {levels}")
     try:
         matrix = np.asarray(contrast.get_coding_matrix(levels, reduced, sparse=False), float)
         fields = contrast.get_coding_column_names(levels, reduced)
     except ValueError as error:
         raise FormulaError(f"contrasts of {name}: {error}") from None
-    if matrix.shape[0] != len(levels):
-        raise FormulaError(f"contrasts of {name}: {matrix.shape[0]} rows for {len(levels)} levels {levels}")
     shape = contrast.get_factor_format(levels, reduced_rank=reduced)
     names = tuple(shape.format(name=name, field=field) for field in fields)
     tables = tuple(np.ascontiguousarray(matrix[:, j]) for j in range(matrix.shape[1]))

@@ -1,10 +1,10 @@
 """Terms and a table become a `Design`: atoms, columns, grouping factors, response.
 
-    evaluate every piece of the formula over all rows
-    choose the rows                (missing values, zero weights)
-    encode factors on those rows   (levels that occur)
-    code terms as products of atoms
-    order the random terms, check that they can be estimated
+evaluate every piece of the formula over all rows
+choose the rows                (missing values, zero weights)
+encode factors on those rows   (levels that occur)
+code terms as products of atoms
+order the random terms, check that they can be estimated
 """
 
 from functools import lru_cache
@@ -31,7 +31,9 @@ def _plan(parsed):
     pieces = {}
 
     def numbered(source):
-        return tuple(tuple(pieces.setdefault(piece, len(pieces)) for piece in term) for term in terms_of(source))
+        return tuple(
+            tuple(pieces.setdefault(piece, len(pieces)) for piece in term) for term in terms_of(source)
+        )
 
     fixed = numbered(parsed.fixed)
     names = tuple(term_text(term) for term in terms_of(parsed.fixed))
@@ -88,7 +90,9 @@ class _Builder:
         self.parsed, self.table, self.n_threads = parsed, table, n_threads
         self.frame = Frame(table, parsed.text)
         self.pieces, self.fixed_terms, self.term_names, self.bar_terms, self.response = _plan(parsed)
-        self.contrasts = {name: resolve(found, f"contrasts of {name}") for name, found in (contrasts or {}).items()}
+        self.contrasts = {
+            name: resolve(found, f"contrasts of {name}") for name, found in (contrasts or {}).items()
+        }
         self.missing, self.infinite = {}, {}
         self.encoded, self.atoms, self.atom_specs, self.atom_place = {}, [], [], {}
 
@@ -111,17 +115,34 @@ class _Builder:
         terms, factors, group_specs = self.random_terms(groups)
         n = self.report.n_used
         design = Design(
-            n, tuple(self.atoms), fixed, ones, terms, factors, np.ascontiguousarray(response), response_name,
-            offset, weights,
-        )  # fmt: skip
+            n,
+            tuple(self.atoms),
+            fixed,
+            ones,
+            terms,
+            factors,
+            np.ascontiguousarray(response),
+            response_name,
+            offset,
+            weights,
+        )
         pieces = tuple(
             PieceSpec(found.piece, found.kind, self.levels(place) if found.kind == FACTOR else None, state)
             for place, (found, state) in enumerate(zip(self.found, states))
         )
         spec = DesignSpec(
-            self.parsed.text, self.parsed.response, self.parsed.fixed, pieces, tuple(self.atom_specs), group_specs,
-            fixed, terms, fixed_terms, offsets, weights_name,
-        )  # fmt: skip
+            self.parsed.text,
+            self.parsed.response,
+            self.parsed.fixed,
+            pieces,
+            tuple(self.atom_specs),
+            group_specs,
+            fixed,
+            terms,
+            fixed_terms,
+            offsets,
+            weights_name,
+        )
         return design, spec, self.report
 
     # -- values over all rows ------------------------------------------------
@@ -138,7 +159,9 @@ class _Builder:
             shown = ", ".join(repr(level) for level in found.column.levels[:4].tolist())
             raise DataError(f"the response {self.response.text!r} is not a number: it holds {shown}, ...")
         if len(found.arrays) != 1:
-            raise DataError(f"the response {self.response.text!r} has {len(found.arrays)} columns, one is needed")
+            raise DataError(
+                f"the response {self.response.text!r} has {len(found.arrays)} columns, one is needed"
+            )
         return found.arrays[0].astype(np.float64, copy=False), self.response.text
 
     def group_columns(self):
@@ -212,7 +235,9 @@ class _Builder:
             factors = [f for f in self.found if f.kind == FACTOR and name in (f.piece.text, f.column.name)]
             if not factors:
                 known = ", ".join(f.piece.text for f in self.found if f.kind == FACTOR) or "none"
-                raise FormulaError(f"contrasts name {name!r}, which is no factor of this model; its factors: {known}")
+                raise FormulaError(
+                    f"contrasts name {name!r}, which is no factor of this model; its factors: {known}"
+                )
 
     # -- columns -------------------------------------------------------------
 
@@ -322,7 +347,9 @@ class _Builder:
                 factors.append(factor)
                 specs.append(spec)
             products = scope(self.bar_terms[at], self.spans)
-            made = tuple(column for term in products for factors_ in term for column in self.columns(factors_))
+            made = tuple(
+                column for term in products for factors_ in term for column in self.columns(factors_)
+            )
             _check_term(bar, made, len(factor.levels), self.report.n_used)
             terms.append(RandomTerm(place[bar.group], made))
         return tuple(terms), tuple(factors), tuple(specs)
@@ -353,8 +380,8 @@ def _check_term(bar, columns, n_levels, n):
         )
     if k * n_levels >= n:
         raise ModelError(
-            f"the random term {bar}: {k} columns x {n_levels} levels = {k * n_levels} random effects for {n} rows; "
-            "they and the residual variance cannot be told apart"
+            f"the random term {bar}: {k} columns x {n_levels} levels = {k * n_levels} random effects "
+            f"for {n} rows; they and the residual variance cannot be told apart"
         )
 
 

@@ -38,13 +38,19 @@ FUNCTIONS = {
     "arctan": np.arctan, "pmin": np.minimum, "pmax": np.maximum, "ifelse": np.where,
     "c": lambda *values: list(values),
 }  # fmt: skip
-STATEFUL = {name: TRANSFORMS[name] for name in ("poly", "scale", "center", "standardize", "bs", "cr", "cs", "cc")}
+_TRANSFORMS = ("poly", "scale", "center", "standardize", "bs", "cr", "cs", "cc")
+STATEFUL = {name: TRANSFORMS[name] for name in _TRANSFORMS if name in TRANSFORMS}
 CATEGORICAL = ("C", "factor")
 CONSTANTS = {"pi": np.pi}
-_NUMPY = {name for name in dir(np) if isinstance(getattr(np, name), np.ufunc)} | {"where", "clip", "round", "abs"}
+_NUMPY = {name for name in dir(np) if isinstance(getattr(np, name), np.ufunc)} | {
+    "where",
+    "clip",
+    "round",
+    "abs",
+}
 _NODES = (
-    ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Attribute, ast.Constant, ast.BinOp, ast.UnaryOp,
-    ast.Compare, ast.List, ast.Tuple, ast.operator, ast.unaryop, ast.cmpop,
+    ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Attribute, ast.Constant, ast.BinOp,
+    ast.UnaryOp, ast.Compare, ast.List, ast.Tuple, ast.operator, ast.unaryop, ast.cmpop,
 )  # fmt: skip
 
 
@@ -110,9 +116,12 @@ def _check(tree, text):
     for node in ast.walk(tree):
         if not isinstance(node, _NODES):
             raise FormulaError(f"{text}: {type(node).__name__} has no place in a formula")
+    for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             if not (isinstance(node.value, ast.Name) and node.value.id == "np"):
-                raise FormulaError(f"{text}: only functions of np can be written with a dot; quote odd names in `...`")
+                raise FormulaError(
+                    f"{text}: only functions of np can be written with a dot; quote odd names in `...`"
+                )
             if node.attr not in _NUMPY and node.attr not in ("pi", "e"):
                 raise FormulaError(f"{text}: np.{node.attr} is not an elementwise function")
         if isinstance(node, ast.Call):
@@ -178,7 +187,9 @@ def run(expression, columns, state):
         with np.errstate(all="ignore"):
             return eval(expression.code, scope)
     except Exception as error:
-        raise FormulaError(f"{expression.text} cannot be computed: {type(error).__name__}: {error}") from error
+        raise FormulaError(
+            f"{expression.text} cannot be computed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def parts_of(value, n, text):

@@ -86,7 +86,9 @@ def parse_formula(text):
     if not left:
         fail(text, tilde.start, tilde.end, "there is no response before '~'")
     if not right:
-        fail(text, tilde.start, tilde.end, "there are no terms after '~': write '~ 1' for the intercept alone")
+        fail(
+            text, tilde.start, tilde.end, "there are no terms after '~': write '~ 1' for the intercept alone"
+        )
     if left[0].text == "cbind":
         fail(text, left[0].start, left[-1].end, "one response is needed: fit each column by itself")
     parts = _Parts(text)
@@ -117,7 +119,9 @@ class _Parts:
         elif _is_bar(node):
             self.fail(node, "a random term must be in parentheses: (terms | group)")
         elif _has_bar(node):
-            self.fail(node, "a random term can only be added, it cannot be part of an interaction or a product")
+            self.fail(
+                node, "a random term can only be added, it cannot be part of an interaction or a product"
+            )
         elif _is_offset(node):
             if sign < 0:
                 self.fail(node, "an offset cannot be taken away: write offset(-z)")

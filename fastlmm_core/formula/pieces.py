@@ -47,7 +47,11 @@ class Frame:
             return self.table.column(name)
         near = difflib.get_close_matches(name, self.table.names, 3, 0.6)
         near = near or [other for other in self.table.names if other.lower() == name.lower()]
-        hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"columns are {_listed(self.table.names)}"
+        hint = (
+            f"did you mean {', '.join(map(repr, near))}?"
+            if near
+            else f"columns are {_listed(self.table.names)}"
+        )
         found = re.search(rf"(?<![\w.`]){re.escape(name)}(?![\w.])|`{re.escape(name)}`", self.text)
         place = f"\n    {self.text}\n    {' ' * found.start()}{'^' * len(found.group())}" if found else ""
         raise FormulaError(f"the data have no column {name!r}: {hint}{place}")
@@ -78,13 +82,15 @@ class Frame:
             return Evaluated(piece, FACTOR, missing, {}, column=column)
         if column.kind == TIME:
             raise DataError(
-                f"column {column.name!r} holds times: make it a number (days since the start, say) or a categorical"
+                f"column {column.name!r} holds times: make it a number (days since the start) or a factor"
             )
         infinite = {} if column.infinite is None else {column.name: column.infinite}
         return Evaluated(piece, NUMERIC, missing, infinite, [piece.text], [column.values])
 
     def _categorical(self, piece, expression, state):
-        if expression.column is not None and (expression.column in self.table or expression.column not in CONSTANTS):
+        if expression.column is not None and (
+            expression.column in self.table or expression.column not in CONSTANTS
+        ):
             column = self.column(expression.column)
         else:
             inner = self._arithmetic(piece, compile_expression(expression.inner), state)
@@ -131,7 +137,9 @@ class Frame:
 def _plain(column):
     """A column as expressions see it: float64, bool, or an object array of levels."""
     if column.kind == NUMERIC:
-        return column.values if column.values.dtype.kind == "b" else column.values.astype(np.float64, copy=False)
+        return (
+            column.values if column.values.dtype.kind == "b" else column.values.astype(np.float64, copy=False)
+        )
     if column.kind == TIME:
         return column.values.view(column.dtype)
     return np.append(np.asarray(column.levels, object), [None])[column.values]

@@ -74,13 +74,17 @@ def choose_rows(table, missing, infinite, weights, na_action):
     for name, mask in infinite.items():
         bad = mask if keep is None else mask & keep
         if bad.any():
-            raise DataError(f"{_places(name, bad, index)} infinite: remove those rows or mark them as missing")
+            raise DataError(
+                f"{_places(name, bad, index)} infinite: remove those rows or mark them as missing"
+            )
     if not used:
         why = ", ".join(f"{name} has {count} missing" for name, count in counts.items())
         raise DataError(f"no rows are left of {n}" + (f": {why}" if why else ""))
     if used == n:
         keep = None
-    return RowReport(n, used, n - complete, counts, complete - used, keep, index if keep is None else index[keep])
+    return RowReport(
+        n, used, n - complete, counts, complete - used, keep, index if keep is None else index[keep]
+    )
 
 
 def _check_weights(weights, keep, index):
@@ -96,6 +100,5 @@ def _places(name, mask, index, most=5):
     count = int(np.count_nonzero(mask))
     rows = ", ".join(str(label) for label in index[np.flatnonzero(mask)[:most]])
     more = ", ..." if count > most else ""
-    return f"{name!r} has {count} value{'s' if count != 1 else ''} (row{'s' if count != 1 else ''} {rows}{more}) that " + (
-        "are" if count != 1 else "is"
-    )
+    s, verb = ("", "is") if count == 1 else ("s", "are")
+    return f"{name!r} has {count} value{s} (row{s} {rows}{more}) that {verb}"

@@ -15,6 +15,7 @@ from ..data.table import FACTOR, Table
 from ..errors import DataError
 from .algebra import Piece
 from .pieces import Frame
+from .saving import array, pack, pack_columns, pack_index, unpack, unpack_columns, unpack_index
 from .terms import Atom, Column, RandomTerm
 
 
@@ -145,7 +146,9 @@ class DesignSpec:
         """
         table = data if isinstance(data, Table) else Table(data)
         frame = Frame(table, self.text)
-        wanted = {g for g, name in enumerate(self.group_names) if random is True or (random and name in random)}
+        wanted = {
+            g for g, name in enumerate(self.group_names) if random is True or (random and name in random)
+        }
         columns = [*self.fixed, *(c for term in self.terms if term.factor in wanted for c in term.columns)]
         needed = {atom for column in columns for atom in column.atoms}
         missing, values = None, {}
@@ -153,7 +156,8 @@ class DesignSpec:
             values[place], mask = _piece_values(frame, self.pieces[place])
             missing = _either(missing, mask)
         atoms = tuple(
-            _atom(spec, values[spec.piece]) if place in needed else None for place, spec in enumerate(self.atoms)
+            _atom(spec, values[spec.piece]) if place in needed else None
+            for place, spec in enumerate(self.atoms)
         )
         codes, unknown, missing_groups = [], {}, None
         for g, group in enumerate(self.groups):
@@ -171,9 +175,17 @@ class DesignSpec:
             total = part if total is None else total + part
             missing = _either(missing, mask)
         return NewRows(
-            table.n, atoms, self.fixed, self.terms, tuple(codes), unknown, total, missing, missing_groups,
+            table.n,
+            atoms,
+            self.fixed,
+            self.terms,
+            tuple(codes),
+            unknown,
+            total,
+            missing,
+            missing_groups,
             table.row_labels(),
-        )  # fmt: skip
+        )
 
     def to_dict(self):
         """The spec as nested dicts and lists of text, numbers and arrays."""
@@ -182,24 +194,37 @@ class DesignSpec:
             "response": self.response,
             "fixed_text": self.fixed_text,
             "pieces": [
-                {"text": p.piece.text, "is_column": p.piece.is_column, "kind": p.kind, "levels": pack_index(p.levels),
-                 "state": _pack(p.state)}
+                {
+                    "text": p.piece.text,
+                    "is_column": p.piece.is_column,
+                    "kind": p.kind,
+                    "levels": pack_index(p.levels),
+                    "state": pack(p.state),
+                }
                 for p in self.pieces
             ],
-            "atoms": [{"name": a.name, "piece": a.piece, "part": a.part, "table": a.table} for a in self.atoms],
+            "atoms": [
+                {"name": a.name, "piece": a.piece, "part": a.part, "table": a.table} for a in self.atoms
+            ],
             "groups": [
-                {"name": g.name, "parts": list(g.parts), "part_levels": [pack_index(i) for i in g.part_levels],
-                 "keys": g.keys, "levels": pack_index(g.levels)}
+                {
+                    "name": g.name,
+                    "parts": list(g.parts),
+                    "part_levels": [pack_index(i) for i in g.part_levels],
+                    "keys": g.keys,
+                    "levels": pack_index(g.levels),
+                }
                 for g in self.groups
             ],
-            "fixed": _pack_columns(self.fixed),
-            "terms": [{"factor": t.factor, "columns": _pack_columns(t.columns)} for t in self.terms],
+            "fixed": pack_columns(self.fixed),
+            "terms": [{"factor": t.factor, "columns": pack_columns(t.columns)} for t in self.terms],
             "fixed_terms": [
-                {"name": t.name, "pieces": list(t.pieces), "columns": list(t.columns)} for t in self.fixed_terms
+                {"name": t.name, "pieces": list(t.pieces), "columns": list(t.columns)}
+                for t in self.fixed_terms
             ],
             "offsets": list(self.offsets),
             "weights": self.weights,
-        }  # fmt: skip
+        }
 
     @classmethod
     def from_dict(cls, saved):
@@ -209,23 +234,30 @@ class DesignSpec:
             saved["response"],
             saved["fixed_text"],
             tuple(
-                PieceSpec(Piece(p["text"], p["is_column"]), p["kind"], unpack_index(p["levels"]), _unpack(p["state"]))
+                PieceSpec(
+                    Piece(p["text"], p["is_column"]), p["kind"], unpack_index(p["levels"]), unpack(p["state"])
+                )
                 for p in saved["pieces"]
             ),
-            tuple(AtomSpec(a["name"], a["piece"], a["part"], _array(a["table"])) for a in saved["atoms"]),
+            tuple(AtomSpec(a["name"], a["piece"], a["part"], array(a["table"])) for a in saved["atoms"]),
             tuple(
                 GroupSpec(
-                    g["name"], tuple(g["parts"]), tuple(unpack_index(i) for i in g["part_levels"]),
-                    _array(g["keys"], np.int64), unpack_index(g["levels"]),
+                    g["name"],
+                    tuple(g["parts"]),
+                    tuple(unpack_index(i) for i in g["part_levels"]),
+                    array(g["keys"], np.int64),
+                    unpack_index(g["levels"]),
                 )
                 for g in saved["groups"]
             ),
-            _unpack_columns(saved["fixed"]),
-            tuple(RandomTerm(t["factor"], _unpack_columns(t["columns"])) for t in saved["terms"]),
-            tuple(FixedTerm(t["name"], tuple(t["pieces"]), tuple(t["columns"])) for t in saved["fixed_terms"]),
+            unpack_columns(saved["fixed"]),
+            tuple(RandomTerm(t["factor"], unpack_columns(t["columns"])) for t in saved["terms"]),
+            tuple(
+                FixedTerm(t["name"], tuple(t["pieces"]), tuple(t["columns"])) for t in saved["fixed_terms"]
+            ),
             tuple(saved["offsets"]),
             saved["weights"],
-        )  # fmt: skip
+        )
 
 
 def offset_values(frame, text):
@@ -256,7 +288,9 @@ def _piece_values(frame, spec):
         codes, unseen = match(column, spec.levels)
         if unseen:
             shown = ", ".join(repr(level) for level in unseen[:5]) + (", ..." if len(unseen) > 5 else "")
-            raise DataError(f"{spec.piece}: level{'s' if len(unseen) > 1 else ''} {shown} did not occur in the fit")
+            raise DataError(
+                f"{spec.piece}: level{'s' if len(unseen) > 1 else ''} {shown} did not occur in the fit"
+            )
         mask = codes < 0
         if not mask.any():
             return codes, None
@@ -267,7 +301,7 @@ def _piece_values(frame, spec):
     mask = _any(found.missing)
     arrays = found.arrays
     if mask is not None:
-        arrays = [np.where(mask, np.nan, array) for array in arrays]
+        arrays = [np.where(mask, np.nan, values) for values in arrays]
     return arrays, mask
 
 
@@ -322,65 +356,3 @@ def _either(first, second):
     if first is None or second is None:
         return second if first is None else first
     return first | second
-
-
-def pack_index(index):
-    """A pandas Index as plain data: text and mixed levels as a list, numbers as an array."""
-    if index is None:
-        return None
-    kind = index.dtype.kind
-    if kind in "fiub":
-        return {"kind": index.dtype.str, "values": index.to_numpy()}
-    if kind in "mM" and isinstance(index.dtype, np.dtype):
-        return {"kind": index.dtype.str, "values": index.to_numpy().view(np.int64)}
-    values = index.tolist()
-    if all(isinstance(value, str) for value in values):
-        return {"kind": "str", "values": values}
-    if all(isinstance(value, (str, bool, int, float)) for value in values):
-        return {"kind": "object", "values": values}
-    return {"kind": "str", "values": labels(index).tolist()}
-
-
-def unpack_index(saved):
-    """The inverse of `pack_index`."""
-    if saved is None:
-        return None
-    if saved["kind"] in ("str", "object"):
-        return pd.Index(list(saved["values"]), dtype=object if saved["kind"] == "object" else None)
-    dtype = np.dtype(saved["kind"])
-    if dtype.kind in "mM":
-        return pd.Index(np.asarray(saved["values"], np.int64).view(dtype))
-    return pd.Index(np.asarray(saved["values"], dtype))
-
-
-def _pack(value):
-    """Transform states: dicts with any keys become lists of pairs."""
-    if isinstance(value, dict):
-        return {"pairs": [[_pack(key), _pack(item)] for key, item in value.items()]}
-    if isinstance(value, (list, tuple)):
-        return {"list": [_pack(item) for item in value]}
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, (str, bool, int, float, np.ndarray)):
-        return value
-    return {"array": np.asarray(value, np.float64)}
-
-
-def _unpack(value):
-    if not isinstance(value, dict):
-        return value
-    if "pairs" in value:
-        return {_unpack(key): _unpack(item) for key, item in value["pairs"]}
-    return [_unpack(item) for item in value["list"]] if "list" in value else np.asarray(value["array"])
-
-
-def _pack_columns(columns):
-    return [{"name": column.name, "atoms": list(column.atoms)} for column in columns]
-
-
-def _unpack_columns(saved):
-    return tuple(Column(column["name"], tuple(column["atoms"])) for column in saved)
-
-
-def _array(values, dtype=np.float64):
-    return None if values is None else np.asarray(values, dtype)

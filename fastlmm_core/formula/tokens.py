@@ -158,7 +158,12 @@ class _Reader:
         while (token := self.peek()) is not None and token.text != ")":
             power = _BINDING.get(token.text) if token.kind == "op" else None
             if power is None:
-                fail(self.text, token.start, token.end, f"{token.text!r} cannot stand here: an operator is missing")
+                fail(
+                    self.text,
+                    token.start,
+                    token.end,
+                    f"{token.text!r} cannot stand here: an operator is missing",
+                )
             if power <= binding:
                 break
             self.take()

@@ -67,9 +67,11 @@ def dense_codes(const key_t[::1] keys not None, int64_t smallest, int64_t span, 
         return codes, uniques[:0]
     with nogil:
         if key_t is int32_t:
-            n_levels = flm_dense_codes_i32(n, &keys[0], smallest, span, n_threads, &codes_view[0], &uniques_view[0])
+            n_levels = flm_dense_codes_i32(n, &keys[0], smallest, span, n_threads,
+                                           &codes_view[0], &uniques_view[0])
         else:
-            n_levels = flm_dense_codes_i64(n, &keys[0], smallest, span, n_threads, &codes_view[0], &uniques_view[0])
+            n_levels = flm_dense_codes_i64(n, &keys[0], smallest, span, n_threads,
+                                           &codes_view[0], &uniques_view[0])
     if n_levels < 0:
         raise MemoryError("no memory for the lookup table of a grouping column")
     return codes, uniques[:n_levels]
