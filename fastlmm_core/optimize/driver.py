@@ -101,6 +101,8 @@ def minimize(
 ) -> Optimum:
     """Minimise the profiled objective over the relative covariances.
 
+    The engine is left at the optimum, ready for `Engine.random_effects`.
+
     Parameters
     ----------
     objective, theta_map : the model.
@@ -129,8 +131,10 @@ def minimize(
             break
     if best is None:
         best = _search(objective, theta_map, [np.eye(b.q) for b in theta_map.blocks], control)
+    objective.gradient(best.point)
+    objective.at(best.point)
     counts = objective.n_values - values, objective.n_gradients - gradients
-    return _finish(objective, theta_map, best, counts, done, names)
+    return _finish(theta_map, best, counts, done, names)
 
 
 def _search(objective, theta_map, factors, control, known: _Search | None = None) -> _Search:
@@ -346,7 +350,7 @@ def _leave_saddle(search: _Search) -> float:
 
 def _same_basin(search: _Search, known: _Search) -> bool:
     """A later start has come so close to an earlier optimum that it can only end there."""
-    if not known.converged or abs(search.point.value - known.point.value) > 0.5:
+    if not known.converged or not -1e-8 < search.point.value - known.point.value < 0.5:
         return False
     gap = scale = 0.0
     for L, K in zip(search.point.Lambda, known.point.Lambda):
@@ -355,9 +359,8 @@ def _same_basin(search: _Search, known: _Search) -> bool:
     return gap <= 0.01 * scale + 1e-12
 
 
-def _finish(objective, theta_map, best: _Search, counts, n_starts, names) -> Optimum:
+def _finish(theta_map, best: _Search, counts, n_starts, names) -> Optimum:
     """Back to original units, with the certificate."""
-    objective.gradient(best.point)
     chart = best.chart
     factors = chart.terms(chart.M)
     Lambda = [np.zeros((k, k)) for k in theta_map.k]

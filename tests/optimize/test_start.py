@@ -8,7 +8,6 @@ from fastlmm_core.criterion.profiled import ProfiledObjective
 from fastlmm_core.mme.covariance import TermBlock, ThetaMap
 from fastlmm_core.optimize.start import estimate, improved, nonzero, scoring, starting_factors, wanted_starts
 
-
 SLOPES = (TermBlock(0, 0, 2),)
 
 
