@@ -134,6 +134,22 @@ def group_lines(ax, shown, everyone, values, legend_title):
     return plain(ax)
 
 
+def frame_the_bulk(ax, ols, blup):
+    """Limits that hold every BLUP and 96 % of the least-squares points per axis, when a few would set them.
+
+    Returns the number of least-squares points left outside.
+    """
+    inside = np.ones(len(ols), dtype=bool)
+    for j, limits in ((0, ax.set_xlim), (1, ax.set_ylim)):
+        low, high = np.quantile(ols[:, j], [0.02, 0.98])
+        low, high = min(low, blup[:, j].min()), max(high, blup[:, j].max())
+        low, high = low - 0.15 * (high - low), high + 0.15 * (high - low)
+        if np.ptp(ols[:, j]) > 2.0 * (high - low):
+            limits(low, high)
+            inside &= (ols[:, j] >= low) & (ols[:, j] <= high)
+    return int((~inside).sum())
+
+
 def shrinkage(ax, table, names, size, center, group, max_groups):
     """Least-squares estimates and BLUPs of the groups, in one or two columns.
 
@@ -169,7 +185,9 @@ def shrinkage(ax, table, names, size, center, group, max_groups):
             ax.scatter(points[:, 0], points[:, 1], alpha=alpha, label=label, zorder=3, **style)
         ax.scatter(*center, marker="+", s=120, color=VERMILLION, lw=2, label="fixed effects", zorder=5)
         ax.set(xlabel=names[0], ylabel=names[1])
-    remarks = [f"{len(rows):,} of {len(table):,} levels of {group}"] if len(rows) < len(good) else []
+    outside = frame_the_bulk(ax, ols, blup) if len(names) == 2 else 0
+    remarks = [f"{outside:,} outside the frame"] if outside else []
+    remarks += [f"{len(rows):,} of {len(table):,} levels of {group}"] if len(rows) < len(good) else []
     if len(good) < len(table):
         remarks.append(f"{len(table) - len(good):,} without a least-squares fit")
     if remarks:

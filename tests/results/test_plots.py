@@ -235,6 +235,16 @@ def test_shrinkage_of_slopes_has_least_squares_and_arrows(slopes, frame):
     np.testing.assert_allclose(np.column_stack([arrows.U, arrows.V]), blup - ols)
 
 
+def test_shrinkage_leaves_far_points_outside_and_says_so():
+    rng = np.random.default_rng(8)
+    ols, blup = rng.standard_normal((200, 2)), 0.5 * rng.standard_normal((200, 2))
+    ols[7] = [0.0, 500.0]
+    ax = plt.figure().add_subplot()
+    assert draw.frame_the_bulk(ax, ols, blup) == 1
+    assert ax.get_ylim()[1] < 10 and ax.get_ylim()[1] > blup[:, 1].max()
+    assert draw.frame_the_bulk(plt.figure().add_subplot(), ols[8:], blup[8:]) == 0
+
+
 def test_group_least_squares_marks_what_a_group_does_not_identify():
     x = np.array([1e6, 1e6 + 1, 1e6 + 2, 5.0, 5.0, 7.0])
     codes = np.array([0, 0, 0, 1, 1, 2])
