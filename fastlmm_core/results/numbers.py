@@ -23,7 +23,7 @@ def _scientific(x: float, digits: int) -> tuple[int, int, bool]:
 
 def format_common(values, digits: int = 7, nsmall: int = 0) -> list[str]:
     """Format to one number of decimals, as R's ``format(values, digits, nsmall)`` without padding."""
-    values = [float(v) for v in np.ravel(values)]
+    values = [float(v) + 0.0 for v in np.ravel(values)]  # no signed zeros
     finite = [v for v in values if math.isfinite(v)]
     if not finite:
         return [_not_finite(v) for v in values]

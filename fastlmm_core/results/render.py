@@ -96,7 +96,7 @@ def random_effect_cells(blocks, sigma: float, digits: int = 4) -> tuple[list[str
 
 def _correlations(corr: np.ndarray) -> list[list[str]]:
     """Rows below the diagonal to two decimals, one width for the matrix."""
-    cells = ["NaN" if np.isnan(r) else f"{r:.2f}" for r in corr.ravel()]
+    cells = ["NaN" if np.isnan(r) else f"{r:.2f}" for r in np.round(corr, 2).ravel() + 0.0]
     width = max(map(len, cells))
     return [[cells[a * len(corr) + b].rjust(width) for b in range(a)] for a in range(len(corr))]
 
@@ -132,7 +132,7 @@ def correlation_text(names, correlation: np.ndarray) -> str:
     names = list(names)
     rows, heads = abbreviate(names, 11), abbreviate(names, 6)
     p = len(names)
-    cells = pad([f"{r:.3f}" if np.isfinite(r) else "NaN" for r in np.round(correlation, 3).ravel()])
+    cells = pad([f"{r:.3f}" if np.isfinite(r) else "NaN" for r in np.round(correlation, 3).ravel() + 0.0])
     columns = [[cells[i * p + j] if j < i else "" for i in range(1, p)] for j in range(p - 1)]
     return text_table(heads[:-1], columns, rows[1:], right=False)
 
