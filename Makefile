@@ -43,8 +43,9 @@ SANITIZE_TESTS ?= tests
 
 ## make valgrind    the kernel tests under memcheck (slow)
 valgrind: $(STAMPS)/test
-	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind --error-exitcode=9 --leak-check=no --undef-value-errors=no \
-	-q $(BIN)/python -m pytest -q -p no:faulthandler -m "not slow" tests/crossprod tests/mme
+	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind -q --error-exitcode=9 --undef-value-errors=no \
+	$(BIN)/python $(BIN)/pytest -q -p no:faulthandler -m "not slow" $(VALGRIND_TESTS)
+VALGRIND_TESTS ?= tests/crossprod tests/mme
 
 ## make bench       the benchmark grid, one CSV below bench/results; BENCH_ARGS are those of bench/run.py
 bench: $(STAMPS)/bench
