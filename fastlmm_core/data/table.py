@@ -78,6 +78,8 @@ def scan(values):
 def numeric_column(name, values, missing=None):
     """A `Column` of numbers; NaN counts as missing, unusual widths become float64."""
     values = np.asarray(values)
+    if values.dtype.kind == "u" and values.dtype.itemsize > 1 and not (values > np.uint64(2**63 - 1)).any():
+        values = values.astype(np.int32 if values.dtype.itemsize == 2 else np.int64)
     if values.dtype.str[1:] not in ("f8", "f4", "i8", "i4", "i2", "i1", "u1", "b1"):
         values = values.astype(np.float64)
     if not values.dtype.isnative:

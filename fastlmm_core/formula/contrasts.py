@@ -121,12 +121,12 @@ def code(name, levels, contrast, reduced):
     return _formulaic(name, _Key(levels.tolist()), _Contrast(contrast), reduced)
 
 
-def indicator_tables(n_levels, first):
-    """One-hot vectors of the levels ``first ...``, all of them windows on one array with a single 1."""
+def indicator_tables(n_levels, first, end=None):
+    """One-hot vectors of the levels ``first ... end - 1``, all windows on one array with a single 1."""
     line = np.zeros(2 * n_levels - 1)
     line[n_levels - 1] = 1.0
     line.flags.writeable = False
-    return tuple(line[n_levels - 1 - j : 2 * n_levels - 1 - j] for j in range(first, n_levels))
+    return tuple(line[n_levels - 1 - j : 2 * n_levels - 1 - j] for j in range(first, end or n_levels))
 
 
 class _Key(tuple):

@@ -20,7 +20,7 @@ from .contrasts import code, resolve
 from .parse import ParsedFormula, parse_formula
 from .pieces import Frame
 from .rows import choose_rows
-from .spec import AtomSpec, DesignSpec, FixedTerm, GroupSpec, PieceSpec, offset_values
+from .spec import AtomSpec, DesignSpec, FixedTerm, GroupSpec, PieceSpec, number_values
 from .structure import scope
 from .terms import Atom, Column, Design, GroupingFactor, RandomTerm
 
@@ -189,7 +189,7 @@ class _Builder:
         texts = (*self.parsed.offsets, offset) if isinstance(offset, str) else self.parsed.offsets
         total = None
         for text in texts:
-            part, mask = offset_values(self.frame, text)
+            part, mask = number_values(self.frame, text, "offset")
             if mask is not None:
                 self.missing[f"offset({text})"] = mask
             total = part if total is None else total + part
@@ -311,10 +311,11 @@ class _Builder:
         def make():
             codes = self.encode(self.found[place].column)[0]
             table, name = coding.tables[j], coding.names[j]
-            return Atom(name, codes, table), AtomSpec(name, place, j, table)
+            return Atom(name, codes, table), AtomSpec(name, place, j, table, level)
 
         # an indicator of a level is one atom, whatever coding asks for it
-        key = (place, "level", coding.first + j) if coding.first is not None else (place, reduced, j)
+        level = None if coding.first is None else coding.first + j
+        key = (place, reduced, j) if level is None else (place, "level", level)
         return self.atom(key, make)
 
     def atom(self, key, make):

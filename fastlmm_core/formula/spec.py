@@ -14,6 +14,7 @@ from ..data.factors import cross_keys, labels, match
 from ..data.table import FACTOR, Table
 from ..errors import DataError
 from .algebra import Piece
+from .contrasts import indicator_tables
 from .pieces import Frame
 from .saving import array, pack, pack_columns, pack_index, unpack, unpack_columns, unpack_index
 from .terms import Atom, Column, RandomTerm
@@ -31,12 +32,16 @@ class PieceSpec:
 
 @dataclass(frozen=True, eq=False)
 class AtomSpec:
-    """Where an atom comes from: a part of a numeric piece, or a table over a factor's levels."""
+    """Where an atom comes from: a part of a numeric piece, or a table over a factor's levels.
+
+    ``level`` is set when the table is the indicator of that level.
+    """
 
     name: str
     piece: int
     part: int
     table: np.ndarray | None
+    level: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +176,7 @@ class DesignSpec:
                 unknown[group.name] = unseen
         total = None
         for text in self.offsets if offset else ():
-            part, mask = offset_values(frame, text)
+            part, mask = number_values(frame, text, "offset")
             total = part if total is None else total + part
             missing = _either(missing, mask)
         return NewRows(
@@ -186,6 +191,11 @@ class DesignSpec:
             missing_groups,
             table.row_labels(),
         )
+
+    def response_values(self, data):
+        """The response on other rows: (n,) float64, NaN where missing; offsets are not subtracted."""
+        table = data if isinstance(data, Table) else Table(data)
+        return number_values(Frame(table, self.text), self.response, "response")[0]
 
     def to_dict(self):
         """The spec as nested dicts and lists of text, numbers and arrays."""
@@ -204,7 +214,14 @@ class DesignSpec:
                 for p in self.pieces
             ],
             "atoms": [
-                {"name": a.name, "piece": a.piece, "part": a.part, "table": a.table} for a in self.atoms
+                {
+                    "name": a.name,
+                    "piece": a.piece,
+                    "part": a.part,
+                    "level": a.level,
+                    "table": a.table if a.level is None else None,
+                }
+                for a in self.atoms
             ],
             "groups": [
                 {
@@ -229,17 +246,18 @@ class DesignSpec:
     @classmethod
     def from_dict(cls, saved):
         """The inverse of `to_dict`."""
+        pieces = tuple(
+            PieceSpec(
+                Piece(p["text"], p["is_column"]), p["kind"], unpack_index(p["levels"]), unpack(p["state"])
+            )
+            for p in saved["pieces"]
+        )
         return cls(
             saved["text"],
             saved["response"],
             saved["fixed_text"],
-            tuple(
-                PieceSpec(
-                    Piece(p["text"], p["is_column"]), p["kind"], unpack_index(p["levels"]), unpack(p["state"])
-                )
-                for p in saved["pieces"]
-            ),
-            tuple(AtomSpec(a["name"], a["piece"], a["part"], array(a["table"])) for a in saved["atoms"]),
+            pieces,
+            tuple(_saved_atom(a, pieces) for a in saved["atoms"]),
             tuple(
                 GroupSpec(
                     g["name"],
@@ -260,17 +278,24 @@ class DesignSpec:
         )
 
 
-def offset_values(frame, text):
-    """Values of an offset, float64 with NaN where missing, and the mask of those or None."""
+def _saved_atom(saved, pieces):
+    table, level = array(saved["table"]), saved["level"]
+    if level is not None:
+        table = indicator_tables(len(pieces[saved["piece"]].levels), level, level + 1)[0]
+    return AtomSpec(saved["name"], saved["piece"], saved["part"], table, level)
+
+
+def number_values(frame, text, role):
+    """Values of one numeric expression, float64 with NaN where missing, and the mask of those or None."""
     found = frame.evaluate(Piece(text.strip("`"), True) if _is_name(text) else Piece(text, False), {})
     if found.kind == FACTOR or len(found.arrays) != 1:
-        raise DataError(f"offset {text} is not a number")
+        raise DataError(f"{role} {text} is not a number")
     mask = _any(found.missing)
     values = found.arrays[0].astype(np.float64)
     if mask is not None:
         values[mask] = np.nan
     if found.infinite:
-        raise DataError(f"offset {text} has infinite values")
+        raise DataError(f"{role} {text} has infinite values")
     return values, mask
 
 

@@ -29,7 +29,7 @@ def first_nonfinite(const double[::1] x not None, int n_threads=1):
     if n == 0:
         return 0
     with nogil:
-        found = flm_first_nonfinite(n, &x[0], n_threads)
+        found = flm_first_nonfinite(n, &x[0], max(n_threads, 1))
     return found
 
 
@@ -40,9 +40,9 @@ def key_range(const key_t[::1] keys not None, int n_threads=1):
         raise ValueError("no keys")
     with nogil:
         if key_t is int32_t:
-            flm_range_i32(n, &keys[0], n_threads, &low, &high)
+            flm_range_i32(n, &keys[0], max(n_threads, 1), &low, &high)
         else:
-            flm_range_i64(n, &keys[0], n_threads, &low, &high)
+            flm_range_i64(n, &keys[0], max(n_threads, 1), &low, &high)
     return low, high
 
 
@@ -67,10 +67,10 @@ def dense_codes(const key_t[::1] keys not None, int64_t smallest, int64_t span, 
         return codes, uniques[:0]
     with nogil:
         if key_t is int32_t:
-            n_levels = flm_dense_codes_i32(n, &keys[0], smallest, span, n_threads,
+            n_levels = flm_dense_codes_i32(n, &keys[0], smallest, span, max(n_threads, 1),
                                            &codes_view[0], &uniques_view[0])
         else:
-            n_levels = flm_dense_codes_i64(n, &keys[0], smallest, span, n_threads,
+            n_levels = flm_dense_codes_i64(n, &keys[0], smallest, span, max(n_threads, 1),
                                            &codes_view[0], &uniques_view[0])
     if n_levels < 0:
         raise MemoryError("no memory for the lookup table of a grouping column")
@@ -103,4 +103,4 @@ def relabel(int32_t[::1] codes not None, const int32_t[::1] rank not None, int n
     if rank.shape[0] == 0:
         raise ValueError("rank is empty")
     with nogil:
-        flm_relabel(n, &rank[0], n_threads, &codes[0])
+        flm_relabel(n, &rank[0], max(n_threads, 1), &codes[0])

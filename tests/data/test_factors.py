@@ -21,11 +21,16 @@ def check(values, dtype=None):
         assert levels.dtype == dtype
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "bool"])
+@pytest.mark.parametrize(
+    "dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]
+)
 @pytest.mark.parametrize("n", [1, 2, 31, 5000])
 def test_integer_types(dtype, n):
     rng = np.random.default_rng(n)
-    check(rng.integers(0, 2 if dtype == "bool" else 100, n).astype(dtype))
+    values = rng.integers(0, 2 if dtype == "bool" else 100, n).astype(dtype)
+    check(values)
+    kind = Table({"g": values}).column("g").values.dtype.kind
+    assert kind == ("b" if dtype == "bool" else "u" if dtype == "uint8" else "i")
 
 
 @pytest.mark.parametrize("low", [0, -50, 10**12, -(2**63), 2**63 - 3000])

@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from fastlmm_core.data import arrow
 from fastlmm_core.data.table import Table
 from fastlmm_core.errors import DataError
 
@@ -178,3 +179,24 @@ def test_refusals():
         Table({"x": np.ones((2, 2))}).column("x")
     with pytest.raises(KeyError):
         Table({"x": [1.0]}).column("y")
+
+
+@pytest.mark.parametrize("levels", [3, 5000])
+def test_text_without_pyarrow(monkeypatch, levels):
+    """pyarrow is an accelerator: the same codes come out without it."""
+    rng = np.random.default_rng(1)
+    names = [f"id{i}" for i in rng.integers(0, levels, 2 * levels)]
+    names[1] = None
+    frames = [
+        pd.DataFrame({"g": names}),
+        pd.DataFrame({"g": np.array(names, object)}),
+        pl.DataFrame({"g": names}),
+    ]
+    frames += [{"g": names}, pd.DataFrame({"g": pd.array(names, dtype="string[python]")})]
+    expected = Table(frames[0]).column("g")
+    monkeypatch.setattr(arrow, "pa", None)
+    for frame in frames:
+        column = Table(frame).column("g")
+        np.testing.assert_array_equal(column.values, expected.values)
+        assert column.levels.tolist() == expected.levels.tolist()
+        assert column.missing.tolist() == expected.missing.tolist()

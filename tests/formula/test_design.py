@@ -2,8 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import polars as pl
-import pyarrow as pa
 import pytest
 from oracle.design_matrices import matrix, names
 
@@ -82,6 +80,7 @@ def test_terms_in_lme4s_order(sizes, order):
     "shape", ["polars", "lazy", "arrow", "batch", "dict", "lists", "arrow dict", "nullable"]
 )
 def test_frames_agree(data, shape):
+    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
     data = data.assign(k=data.k.astype("int32"), f=data.f.cat.remove_unused_categories())
     text = "log(w) ~ x*f + factor(k) + poly(o, 2) + (x | a) + (1 | a:b) + (1 | k)"
     expected, _, _ = build_design(text, data, weights="w")
@@ -333,3 +332,11 @@ def test_terms_share_a_factor(data):
         (1, ["x"]),
         (1, ["Intercept"]),
     ]
+
+
+def test_comparisons(data):
+    design, _, _ = build_design("y ~ I(f == 'u') + I(x > 0) + ifelse(x > 0, x, 0)", data)
+    expected = [np.ones(120), data.f == "u", data.x > 0, data.x.clip(lower=0)]
+    np.testing.assert_array_equal(
+        matrix(design.fixed, design.atoms, 120), np.column_stack(expected).astype(float)
+    )

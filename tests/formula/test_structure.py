@@ -1,5 +1,7 @@
 """Columns and names agree with formulaic's own model matrices."""
 
+from importlib.metadata import version
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from formulaic import model_matrix
 from oracle.design_matrices import matrix, names
 
 from fastlmm_core.formula.design import build_design
+from fastlmm_core.formula.evaluate import STATEFUL
 
 RIGHT_SIDES = [
     "x", "0 + x", "f", "0 + f", "x*f", "x:f", "0 + x:f", "f:x + f", "f*h", "f:h", "f + f:h", "0 + f:h",
@@ -36,6 +39,15 @@ def data():
     })  # fmt: skip
 
 
+if "cr" not in STATEFUL:
+    RIGHT_SIDES = [right for right in RIGHT_SIDES if not right.startswith("cr(")]
+names_differ = pytest.mark.skipif(
+    tuple(map(int, version("formulaic").split(".")[:2])) < (1, 1),
+    reason="older formulaic names full codings [T.x]",
+)
+
+
+@names_differ
 @pytest.mark.parametrize("right", RIGHT_SIDES)
 def test_matches_formulaic(right, data):
     design, _, _ = build_design(f"y ~ {right}", data)
@@ -65,6 +77,7 @@ def test_constant_in_span(right, has_ones, data):
     assert (design.ones is not None) == has_ones
 
 
+@names_differ
 def test_random_sides_match_formulaic(data):
     data = data.assign(g=np.arange(len(data)) % 4)
     for left in ("1", "x", "0 + x", "f", "0 + f", "x*f", "x + I(x**2)", "h/x", "0 + x:f"):
