@@ -125,7 +125,7 @@ def lmer(
             optimum.point, optimum.theta, theta_map, bool(reml), products.n, products.sum_log_weights, fixed
         )
         _check_residual(optimum.point.r2, products)
-        solved = SolvedModel(objective, optimum.point, theta_map, estimates, fixed)
+        solved = SolvedModel(objective, optimum.point, theta_map, estimates, fixed, products)
         facts = _mixed_facts(_linear_facts(parsed, data, design, report, weights), design, reml, engine)
         rows = _mixed_rows(solved, design, RowFrame(data, report.mask, report.index), threads)
     if not optimum.certificate.converged:

@@ -20,8 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastlmm_core.criterion.profiled import Point, ProfiledObjective
+from fastlmm_core.crossprod.statistics import CrossProducts
+from fastlmm_core.errors import ModelError
+from fastlmm_core.inference.dense import apply, dense_equations, eliminate
 from fastlmm_core.inference.estimates import FixedCoordinates
 from fastlmm_core.mme.covariance import ThetaMap
+
+LARGEST = 3000
+"""Random effects of several grouping factors up to which dense matrices are formed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,41 +71,96 @@ class KenwardRoger:
         return np.array([self.df(row)[0] for row in np.eye(len(self.Phi))])
 
 
-def kenward_roger(
-    objective: ProfiledObjective, point: Point, theta_map: ThetaMap, fixed: FixedCoordinates
-) -> KenwardRoger | None:
-    """Kenward-Roger quantities at a REML optimum, or None with several grouping factors.
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """For directions E_0 = T of all factors, then a basis E_r of T, with K = Z'V0^-1 Z, G = Z'V0^-1 X.
 
-    Costs r (r + 1) / 2 passes over the levels.
+    ``GEG`` (m, r, r): G'E_r G.  ``GEKEG`` (m, m, r, r): G'E_r K E_s G.
+    ``trace_EK`` (m,), ``trace_EKEK`` (m, m): tr(E_r K), tr(E_r K E_s K).
     """
-    if len(theta_map.k) != 1:
-        return None
-    objective.gradient(point)
-    objective.at(point)
-    Q, v, p, k = point.Q, point.v, objective.p, theta_map.k[0]
-    sums = objective.engine.second_moments(Q, v)
-    if sums is None:
-        return None
-    s2, F, GG, FF = point.s2, point.F[0], point.GG[0][:, :, :p, :p], sums.FF
-    FG = _weighted_products(objective, v, p, k)
-    T = point.Lambda[0] @ point.Lambda[0].T
-    E = np.array([X for _, X in theta_map.t_basis])
-    directions = np.concatenate([T[None], E])  # place 0 stands for Z T Z' = V0 - I
-    GEG = np.einsum("rab,abuv->ruv", directions, GG)
-    GEFEG = np.einsum("rca,abcduv,sbd->rsuv", directions, FG, directions, optimize=True)
-    trace_EF = np.einsum("rab,ab->r", directions, F)
-    trace_EFEF = np.einsum("rab,bcda,scd->rs", directions, FF, directions, optimize=True)
-    # direction 0 becomes the identity: I = V0 - Z T Z'
-    S = np.linalg.inv(Q) if p else Q
-    products, traces = GEFEG.copy(), trace_EFEF.copy()
-    products[0, 1:] = GEG[1:] - GEFEG[0, 1:]
-    products[1:, 0] = GEG[1:] - GEFEG[1:, 0]
-    products[0, 0] = S - 2.0 * GEG[0] + GEFEG[0, 0]
-    traces[0, 1:] = traces[1:, 0] = trace_EF[1:] - trace_EFEF[0, 1:]
-    traces[0, 0] = objective.n - 2.0 * trace_EF[0] + trace_EFEF[0, 0]
+
+    GEG: np.ndarray
+    GEKEG: np.ndarray
+    trace_EK: np.ndarray
+    trace_EKEK: np.ndarray
+
+
+def kenward_roger(
+    objective: ProfiledObjective,
+    point: Point,
+    theta_map: ThetaMap,
+    fixed: FixedCoordinates,
+    products: CrossProducts,
+) -> KenwardRoger:
+    """Kenward-Roger quantities at a REML optimum.
+
+    Costs r (r + 1) / 2 passes over the levels for one grouping factor; for several, a
+    dense inverse of the order of the random effects.
+
+    Raises
+    ------
+    ModelError : several grouping factors with more than 3000 random effects together.
+    """
+    one = len(theta_map.k) == 1
+    moments = _one_factor(objective, point, theta_map) if one else _several(point, theta_map, fixed, products)
+    GEG, middle, single, double = moments.GEG, moments.GEKEG, moments.trace_EK, moments.trace_EKEK
+    s2, Q = point.s2, point.Q
+    S = np.linalg.inv(Q) if len(Q) else Q
+    # place 0 becomes the identity: I = V0 - Z T Z'
+    QQ, traces = middle.copy(), double.copy()
+    QQ[0, 1:] = GEG[1:] - middle[0, 1:]
+    QQ[1:, 0] = GEG[1:] - middle[1:, 0]
+    QQ[0, 0] = S - 2.0 * GEG[0] + middle[0, 0]
+    traces[0, 1:] = traces[1:, 0] = single[1:] - double[0, 1:]
+    traces[0, 0] = objective.n - 2.0 * single[0] + double[0, 0]
     P = -GEG / s2**2
     P[0] = -(S - GEG[0]) / s2**2
-    return _adjust(s2 * Q, P, products / s2**3, traces / s2**2, fixed)
+    return _adjust(s2 * Q, P, QQ / s2**3, traces / s2**2, fixed)
+
+
+def _one_factor(objective, point, theta_map) -> Moments:
+    """Sums over the levels of one factor, where K is block diagonal with blocks F_i."""
+    objective.gradient(point)
+    objective.at(point)
+    v, p, k = point.v, objective.p, theta_map.k[0]
+    F, GG, FF = point.F[0], point.GG[0][:, :, :p, :p], objective.engine.second_moments(point.Q, point.v).FF
+    FG = _weighted_products(objective, v, p, k)
+    T = point.Lambda[0] @ point.Lambda[0].T
+    E = np.array([T, *(X for _, X in theta_map.t_basis)])
+    return Moments(
+        np.einsum("rab,abuv->ruv", E, GG),
+        np.einsum("rca,abcduv,sbd->rsuv", E, FG, E, optimize=True),
+        np.einsum("rab,ab->r", E, F),
+        np.einsum("rab,bcda,scd->rs", E, FF, E, optimize=True),
+    )
+
+
+def _several(point, theta_map, fixed, products) -> Moments:
+    """Explicit matrices of the order of all random effects."""
+    m = sum(G * k for G, k in zip(products.levels, theta_map.k, strict=True))
+    if m > LARGEST:
+        raise ModelError(
+            f"Kenward-Roger with several grouping factors needs a dense inverse: {m} random effects exceed "
+            f"{LARGEST}: use Satterthwaite's method"
+        )
+    A, B, parts = dense_equations(products, products.x[fixed.kept])
+    K, G = eliminate(A, B, parts, point.Lambda)
+    T = [(f, L @ L.T) for f, L in enumerate(point.Lambda)]
+    # each direction as the rows it touches: (rows, E K, E G)
+    touched = [[(parts[f], apply(X, parts[f], K), apply(X, parts[f], G)) for f, X in T]]
+    touched += [[(parts[f], apply(X, parts[f], K), apply(X, parts[f], G))] for f, X in theta_map.t_basis]
+    n, p = len(touched), G.shape[1]
+    GEG, middle = np.zeros((n, p, p)), np.zeros((n, n, p, p))
+    single, double = np.zeros(n), np.zeros((n, n))
+    for r, first in enumerate(touched):
+        for rows, EK, EG in first:
+            GEG[r] += G[rows].T @ EG
+            single[r] += np.trace(EK[:, rows])
+            for s, second in enumerate(touched):
+                for others, EK2, EG2 in second:
+                    middle[r, s] += EG.T @ K[rows, others] @ EG2
+                    double[r, s] += np.einsum("ij,ji->", EK[:, others], EK2[:, rows])
+    return Moments(GEG, middle, single, double)
 
 
 def _weighted_products(objective, v, p: int, k: int) -> np.ndarray:
@@ -121,9 +182,7 @@ def _adjust(Phi, P, products, traces, fixed: FixedCoordinates) -> KenwardRoger:
     """The adjustment, and back to original units: covariances by ``s_y A . A' s_y``, P by the inverse."""
     PhiP = Phi @ P
     information = 0.5 * (
-        traces
-        - 2.0 * np.einsum("uv,rsvu->rs", Phi, products)
-        + np.einsum("ruv,svu->rs", PhiP, PhiP)
+        traces - 2.0 * np.einsum("uv,rsvu->rs", Phi, products) + np.einsum("ruv,svu->rs", PhiP, PhiP)
     )
     W = np.linalg.pinv(information, rcond=1e-10, hermitian=True)
     middle = np.einsum("rs,rsuv->uv", W, products) - np.einsum("rs,ruv,svw->uw", W, P, PhiP)

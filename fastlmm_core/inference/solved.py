@@ -11,12 +11,15 @@ from threading import RLock
 import numpy as np
 
 from fastlmm_core.criterion.profiled import Point, ProfiledObjective
+from fastlmm_core.crossprod.statistics import CrossProducts
+from fastlmm_core.errors import DataError, ModelError
 from fastlmm_core.inference.estimates import (
     Estimates,
     FixedCoordinates,
     VarianceCalculus,
     variance_calculus,
 )
+from fastlmm_core.inference.kenward_roger import KenwardRoger, kenward_roger
 from fastlmm_core.mme.covariance import ThetaMap
 
 
@@ -29,6 +32,7 @@ class SolvedModel:
     theta_map : terms, and the maps of Z to standardized coordinates.
     estimates : in original units.
     fixed : how beta maps to standardized coordinates.
+    products : the statistics the engine was made from.
     """
 
     def __init__(
@@ -38,9 +42,10 @@ class SolvedModel:
         theta_map: ThetaMap,
         estimates: Estimates,
         fixed: FixedCoordinates,
+        products: CrossProducts,
     ):
         self.objective, self.point, self.theta_map = objective, point, theta_map
-        self.estimates, self.fixed = estimates, fixed
+        self.estimates, self.fixed, self.products = estimates, fixed, products
         self._lock = RLock()  # the engine remembers its last Lambda
         self._covariances: dict[int, np.ndarray] = {}
 
@@ -49,6 +54,16 @@ class SolvedModel:
         """Information and Jacobian of the variance parameters."""
         with self._lock:
             return variance_calculus(self.objective, self.theta_map, self.estimates, self.fixed)
+
+    @cached_property
+    def kenward_roger(self) -> KenwardRoger:
+        """Adjusted covariance and degrees of freedom; ModelError for ML fits and too many effects."""
+        if not self.estimates.reml:
+            raise ModelError(
+                "Kenward-Roger's method is for REML fits: fit with reml=True, or use Satterthwaite's"
+            )
+        with self._lock:
+            return kenward_roger(self.objective, self.point, self.theta_map, self.fixed, self.products)
 
     @cached_property
     def random_effects(self) -> tuple[np.ndarray, ...]:
@@ -85,6 +100,16 @@ class StoredModel:
     calculus: VarianceCalculus
     random_effects: tuple[np.ndarray, ...]
     covariances: tuple[np.ndarray, ...]
+    adjustment: KenwardRoger | None = None
+
+    @property
+    def kenward_roger(self) -> KenwardRoger:
+        """As computed before the fit was saved."""
+        if self.adjustment is None:
+            raise DataError(
+                "this file holds no Kenward-Roger covariance: call cov_params('kenward-roger') before save"
+            )
+        return self.adjustment
 
     def conditional_covariance(self, factor: int) -> np.ndarray:
         """``Var(b_i | y, beta)``, (levels, k, k)."""

@@ -64,9 +64,14 @@ class LMMResults(FixedEffects):
 
         Parameters
         ----------
-        kind : ``"model"``: ``sigma^2 (X'V0^-1X)^-1``.
+        kind : ``"model"``: ``sigma^2 (X'V0^-1X)^-1``; ``"kenward-roger"``: adjusted for the
+            estimation of the variance parameters (REML fits).
+
+        Raises
+        ------
+        ModelError : Kenward-Roger of an ML fit, or of several factors with over 3000 random effects.
         """
-        kinds = {"model": lambda: self._vcov}
+        kinds = {"model": lambda: self._vcov, "kenward-roger": lambda: self._solved.kenward_roger.adjusted}
         return self._cov_frame(choose(kind, kinds, "kind of covariance")())
 
     def conf_int(self, alpha: float = 0.05, method: str = "satterthwaite") -> pd.DataFrame:
@@ -75,13 +80,20 @@ class LMMResults(FixedEffects):
         Parameters
         ----------
         alpha : one minus the coverage.
-        method : ``"satterthwaite"`` (t) or ``"wald"`` (normal).
+        method : ``"satterthwaite"`` (t), ``"wald"`` (normal), or ``"kenward-roger"`` (t with
+            adjusted standard errors, REML fits).
         """
         methods = {
-            "satterthwaite": lambda: self._full(self._df),
-            "wald": lambda: np.full(len(self._names), np.inf),
+            "satterthwaite": lambda: (self._se, self._full(self._df)),
+            "wald": lambda: (self._se, np.full(len(self._names), np.inf)),
+            "kenward-roger": self._kenward_roger_table,
         }
-        return self._interval_frame(alpha, self._se, choose(method, methods, "method")())
+        return self._interval_frame(alpha, *choose(method, methods, "method")())
+
+    def _kenward_roger_table(self) -> tuple[np.ndarray, np.ndarray]:
+        """Standard errors and degrees of freedom (p,)."""
+        found = self._solved.kenward_roger
+        return self._full(np.sqrt(np.diag(found.adjusted))), self._full(found.coefficient_df())
 
     # variance parameters
 

@@ -7,6 +7,7 @@ import numpy as np
 from fastlmm_core.errors import DataError
 from fastlmm_core.formula.spec import DesignSpec, pack_index, unpack_index
 from fastlmm_core.inference.estimates import Estimates, VarianceCalculus
+from fastlmm_core.inference.kenward_roger import KenwardRoger
 from fastlmm_core.inference.ols import LeastSquares
 from fastlmm_core.inference.solved import StoredModel
 from fastlmm_core.optimize.certificate import Certificate, Step
@@ -17,6 +18,7 @@ from fastlmm_core.results.fitrows import AbsentRows
 from fastlmm_core.results.ols import LMResults
 
 ESTIMATE_ARRAYS = ("kept", "beta", "Q", "theta", "theta_lower")
+KENWARD_ROGER = ("Phi", "adjusted", "W", "P")
 ESTIMATE_VALUES = ("reml", "n", "r2", "logdet_V0", "logdet_XX", "sum_log_weights")
 
 
@@ -110,6 +112,9 @@ def _mixed_parts(fit: LMMResults) -> tuple[dict, dict]:
     calculus = solved.calculus
     arrays |= {name: getattr(calculus, name) for name in ("information", "covariance", "jacobian")}
     arrays["quantiles"] = fit._rows.quantiles
+    adjustment = vars(solved).get("kenward_roger") or vars(solved).get("adjustment")
+    if adjustment is not None:
+        arrays |= {f"kr_{name}": getattr(adjustment, name) for name in KENWARD_ROGER}
     return values, arrays
 
 
@@ -132,6 +137,7 @@ def _mixed_fit(values: dict, arrays: dict) -> LMMResults:
         VarianceCalculus(arrays["information"], arrays["covariance"], arrays["jacobian"]),
         tuple(arrays[f"modes{f}"] for f in range(len(facts.factors))),
         tuple(arrays[f"condcov{f}"] for f in range(len(facts.factors))),
+        KenwardRoger(*(arrays[f"kr_{name}"] for name in KENWARD_ROGER)) if "kr_W" in arrays else None,
     )
     ended = dict(values["convergence"])
     ended["boundary"] = tuple(ended["boundary"])

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from oracle.dense import DenseEngine, indicator
+from oracle.dense import DenseEngine, indicator, statistics
 
 from fastlmm_core.criterion.profiled import ProfiledObjective
+from fastlmm_core.errors import ModelError
 from fastlmm_core.inference.estimates import (
     FixedCoordinates,
     build_estimates,
@@ -89,9 +90,10 @@ def solved(request):
     sum_log = 0.0 if w is None else float(np.log(w).sum())
     objective = ProfiledObjective(engine, len(y), reml, sum_log)
     optimum = minimize(objective, theta_map)
+    products = statistics(X @ A, (y - 5) / 3, scaled, w)
     fixed = FixedCoordinates(2, np.arange(2), A, np.array([5.0, 0.0]), 3.0)
     estimates = build_estimates(optimum.point, optimum.theta, theta_map, reml, len(y), sum_log, fixed)
-    return SolvedModel(objective, optimum.point, theta_map, estimates, fixed), Dense(
+    return SolvedModel(objective, optimum.point, theta_map, estimates, fixed, products), Dense(
         X, y, factors, blocks, w, reml
     )
 
@@ -179,3 +181,54 @@ def test_calculus_is_computed_once(solved):
     assert model.calculus is model.calculus
     again = variance_calculus(model.objective, model.theta_map, model.estimates, model.fixed)
     np.testing.assert_array_equal(again.jacobian, model.calculus.jacobian)
+
+
+def explicit_kenward_roger(dense, found):
+    """Kenward & Roger (1997) with V and its derivatives as n x n matrices."""
+    V = dense.V(found)
+    inverse = np.linalg.inv(V)
+    derivatives = [dense.W_inv]
+    for Z, k, G in zip(dense.Z, dense.map.k, dense.levels):
+        for a in range(k):
+            for b in range(a + 1):
+                E = np.zeros((k, k))
+                E[a, b] = E[b, a] = 1.0
+                derivatives.append(Z @ np.kron(np.eye(G), E) @ Z.T)
+    X, m = dense.X, len(derivatives)
+    Phi = np.linalg.inv(X.T @ inverse @ X)
+    D = [inverse @ dV for dV in derivatives]
+    P = np.array([-X.T @ d @ inverse @ X for d in D])
+    Q = np.array([[X.T @ a @ b @ inverse @ X for b in D] for a in D])
+    two_I = np.array(
+        [
+            [
+                np.trace(D[r] @ D[s]) - 2 * np.trace(Phi @ Q[r, s]) + np.trace(Phi @ P[r] @ Phi @ P[s])
+                for s in range(m)
+            ]
+            for r in range(m)
+        ]
+    )
+    W = 2 * np.linalg.inv(two_I)
+    middle = sum(W[r, s] * (Q[r, s] - P[r] @ Phi @ P[s]) for r in range(m) for s in range(m))
+    return Phi + 2 * Phi @ middle @ Phi, W, P, Phi
+
+
+def test_kenward_roger_by_its_definition(solved):
+    model, dense = solved
+    if not dense.reml:
+        with pytest.raises(ModelError, match="REML"):
+            _ = model.kenward_roger
+        return
+    adjusted, W, P, Phi = explicit_kenward_roger(dense, parameters(model))
+    found = model.kenward_roger
+    np.testing.assert_allclose(found.adjusted, adjusted, rtol=1e-6)
+    np.testing.assert_allclose(found.Phi, Phi, rtol=1e-8)
+    # traces that enter the degrees of freedom do not depend on the basis of the covariance
+    l = np.array([1.0, -2.0])
+    Theta = np.outer(l, l) / (l @ Phi @ l)
+    t = np.array([np.trace(Theta @ Phi @ p @ Phi) for p in P])
+    A2 = t @ W @ t
+    df = found.df(l)[0]
+    # one contrast: A1 = A2, and the matched df is 2 / A2 for a scale factor of 1
+    assert df == pytest.approx(2 / A2, rel=0.02)
+    assert model.kenward_roger is found

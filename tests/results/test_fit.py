@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from reference.loader import case, data
+from scipy import stats
 
 import fastlmm_core as flm
 
@@ -49,6 +50,21 @@ def test_wald_and_satterthwaite_intervals(fit):
     t = fit.conf_int(alpha=0.1)
     np.testing.assert_allclose(t["upper"] - t["lower"], 2 * 1.739606726 * fit.bse, rtol=1e-8)
     assert list(t.columns) == ["lower", "upper"] and list(t.index) == ["Intercept", "Days"]
+
+
+@pytest.mark.parametrize(
+    "id", ["sleep_rs_reml", "cake_factor_reml", "machines_nested_reml", "penicillin_reml", "dyestuff2_reml"]
+)
+def test_kenward_roger_as_pbkrtest(id):
+    recorded = case(id)
+    table = recorded["fixef"]["kenward_roger"]
+    fit = flm.lmer(recorded["formula"], data(recorded["dataset"]))
+    se = np.sqrt(np.diag(fit.cov_params("kenward-roger")))
+    order, theirs = np.argsort(se), np.argsort(table["se"])
+    np.testing.assert_allclose(se[order], np.array(table["se"])[theirs], rtol=1e-6)
+    limits = fit.conf_int(method="kenward-roger")
+    reach = stats.t.ppf(0.975, np.array(table["df"])[theirs]) * np.array(table["se"])[theirs]
+    np.testing.assert_allclose((limits["upper"] - fit.params).to_numpy()[order], reach, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,16 @@ def test_a_loaded_fit_can_be_saved_again(pair, tmp_path):
     assert str(flm.load(tmp_path / "again").summary()) == str(pair[0].summary())
 
 
+def test_kenward_roger_is_kept_when_it_was_computed(pair, tmp_path):
+    fit, loaded, frame, _ = pair
+    with pytest.raises(flm.DataError, match="before save"):
+        loaded.cov_params("kenward-roger")
+    again = flm.lmer(fit.formula, frame)
+    limits = again.conf_int(method="kenward-roger")
+    flm.save(again, tmp_path / "kr")
+    pd.testing.assert_frame_equal(flm.load(tmp_path / "kr").conf_int(method="kenward-roger"), limits)
+
+
 def test_linear_fit(tmp_path):
     frame = flm.load_dataset("sleepstudy")
     fit = flm.lm("Reaction ~ Days + C(Subject)", frame)
