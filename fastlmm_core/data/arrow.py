@@ -119,10 +119,20 @@ def _plain(dictionary):
     return dictionary.to_numpy(zero_copy_only=False)
 
 
-def join_labels(first, second):
-    """``"a:b"`` for two equally long object arrays of text, as an object array."""
-    if pa is None or len(first) < 4096:
-        return np.array([f"{a}:{b}" for a, b in zip(first, second)], object)
+def join_labels(names, digits):
+    """``"a:b:c"`` as a pandas Index.
+
+    Parameters
+    ----------
+    names : list of (levels,) object arrays of text, one per factor
+    digits : list of (n,) integer arrays, the level of each factor
+    """
+    if pa is None or len(digits[0]) < 4096:
+        columns = [texts[digit] for texts, digit in zip(names, digits)]
+        return pd.Index([":".join(row) for row in zip(*columns)])
     kind = pa.large_string()
-    joined = pc.binary_join_element_wise(pa.array(first, kind), pa.array(second, kind), pa.scalar(":", kind))
-    return joined.to_numpy(zero_copy_only=False)
+    columns = [pa.array(texts, kind).take(pa.array(digit)) for texts, digit in zip(names, digits)]
+    joined = pc.binary_join_element_wise(*columns, pa.scalar(":", kind))
+    text = pd.Index(["a"]).dtype  # what pandas makes of text: its own type from version 3 on, objects before
+    plain = not isinstance(text, pd.StringDtype)
+    return pd.Index(joined.to_numpy(zero_copy_only=False) if plain else pd.array(joined, dtype=text))

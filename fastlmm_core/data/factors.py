@@ -13,7 +13,7 @@ from ..errors import DataError
 from .arrow import join_labels
 from .table import FACTOR, TIME
 
-_DENSE_PER_ROW = 2  # slots of a lookup table per row, beyond _DENSE_ALWAYS
+_DENSE_PER_ROW = 8  # slots of a lookup table per row, beyond _DENSE_ALWAYS
 _DENSE_ALWAYS = 1 << 16
 
 
@@ -107,11 +107,8 @@ def cross(parts, n_threads=1):
     digits, rest = [], keys
     for _, levels in reversed(parts):
         rest, digit = np.divmod(rest, len(levels))
-        digits.append(labels(levels)[digit])
-    text = digits.pop()
-    while digits:
-        text = join_labels(text, digits.pop())
-    return codes, pd.Index(text), keys
+        digits.append(digit)
+    return codes, join_labels([labels(levels) for _, levels in parts], digits[::-1]), keys
 
 
 def cross_keys(codes, sizes):

@@ -122,6 +122,7 @@ def test_interactions_of_many_levels_keep_labels():
             ((np.arange(n) // 3000).astype(np.int32), pd.Index(["u", "v"])),
         ]
     )
+    assert levels.dtype == pd.Index(["u"]).dtype
     assert len(levels) == n and levels[0] == "0:u" and levels[-1] == "2999:v"
 
 
