@@ -97,6 +97,8 @@ def lmer(
     Bates, Maechler, Bolker & Walker (2015), doi:10.18637/jss.v067.i01, for model and
     formula; Newton's method on exact derivatives in place of their derivative-free search.
     """
+    if not isinstance(reml, (bool, np.bool_)):
+        raise TypeError(f"reml is True or False, found {reml!r}")
     clock = Clock(progress)
     threads = resolve_threads(n_threads)
     with clock("frame"):
@@ -180,7 +182,7 @@ def lm(formula, data, *, weights=None, contrasts=None, na_action="drop") -> LMRe
         )
         facts = LinearFacts(**_linear_facts(parsed, data, design, report, weights))
         rows = FitRows(
-            design, RowFrame(data, report.mask, report.index), estimates.beta, tuple, estimates.sigma2**0.5
+            design, RowFrame(data, report.mask, report.index), estimates.beta, None, estimates.sigma2**0.5
         )
     return LMResults(facts, estimates, rows, spec, clock.seconds)
 
@@ -303,9 +305,7 @@ def _mixed_facts(linear: dict, design, reml, engine) -> MixedFacts:
 def _mixed_rows(solved, design, source: RowFrame, threads: int) -> FitRows:
     estimates = solved.estimates
     covariances = [estimates.sigma2 * T for T in estimates.terms]
-    return FitRows(
-        design, source, estimates.beta, lambda: solved.random_effects, estimates.sigma, covariances, threads
-    )
+    return FitRows(design, source, estimates.beta, solved, estimates.sigma, covariances, threads)
 
 
 def _dropped(report) -> dict[str, int]:

@@ -49,6 +49,12 @@ class SolvedModel:
         self._lock = RLock()  # the engine remembers its last Lambda
         self._covariances: dict[int, np.ndarray] = {}
 
+    def __reduce__(self):
+        """Copies and pickles hold the results, not the engine."""
+        covariances = tuple(self.conditional_covariance(f) for f in range(len(self.theta_map.k)))
+        adjustment = vars(self).get("kenward_roger")
+        return StoredModel, (self.estimates, self.calculus, self.random_effects, covariances, adjustment)
+
     @cached_property
     def calculus(self) -> VarianceCalculus:
         """Information and Jacobian of the variance parameters."""

@@ -26,6 +26,8 @@ VERSION = 1
 def write_archive(path, values: dict, arrays: Mapping[str, np.ndarray]) -> None:
     """Write ``values`` (JSON) and ``arrays``; the file appears only when complete."""
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name!r} in")
     packed = {name: _npy_bytes(array) for name, array in arrays.items()}
     manifest = {
         "format": FORMAT,

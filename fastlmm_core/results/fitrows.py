@@ -55,16 +55,14 @@ class FitRows:
     design : the data of the model.
     source : the caller's data and which of its rows are used.
     beta : (p,) with NaN for aliased columns.
-    effects : callable returning the random effects per factor (levels, k).
+    solved : what offers ``random_effects``, per factor (levels, k); None without random effects.
     sigma : residual standard deviation.
     covariances : Sigma per random term.
     """
 
-    def __init__(
-        self, design: Design, source: RowFrame, beta, effects, sigma, covariances=(), n_threads=None
-    ):
+    def __init__(self, design: Design, source: RowFrame, beta, solved, sigma, covariances=(), n_threads=None):
         self.design, self.source = design, source
-        self.beta, self.effects, self.sigma = np.nan_to_num(beta), effects, sigma
+        self.beta, self.solved, self.sigma = np.nan_to_num(beta), solved, sigma
         self.covariances, self.n_threads = covariances, n_threads
 
     @property
@@ -88,7 +86,7 @@ class FitRows:
     def mean(self, factors) -> np.ndarray:
         """``offset + X beta + sum of Z b`` over the given factors, (n,)."""
         design, values = self.design, self.linear()
-        effects = self.effects() if factors else ()
+        effects = self.solved.random_effects if factors else ()
         for f in factors:
             columns = [column for term in design.terms if term.factor == f for column in term.columns]
             codes = design.factors[f].codes

@@ -212,6 +212,8 @@ def test_timings_progress_and_threads(sleep):
     assert list(fit.timings) == ["frame", "design", "cross-products", "optimise", "inference"]
     assert [s for s, _ in seen] == [*fit.timings, "done"] and seen[-1][1] == 1.0
     assert all(seconds >= 0 for seconds in fit.timings.values())
+    with pytest.raises(TypeError, match="reml"):
+        flm.lmer(SLOPES, sleep, reml="no")
     with pytest.raises(TypeError, match="progress"):
         flm.lmer(SLOPES, sleep, progress="yes")
 
@@ -240,3 +242,11 @@ def test_a_constant_within_groups_is_an_exact_fit():
 
 def test_repr_names_the_model(fit):
     assert repr(fit) == "<LMMResults 'Reaction ~ Days + (Days | Subject)' by REML, 180 rows, Subject: 18>"
+
+
+def test_no_fixed_effects(sleep):
+    fit = flm.lmer("Reaction ~ 0 + (1 | Subject)", sleep)
+    assert len(fit.params) == 0 and fit.df_modelwc == 2 and fit.conf_int().shape == (0, 2)
+    text = str(fit.summary())
+    assert "Random effects" in text and "Fixed effects" not in text
+    assert fit.r2()["marginal"] == 0

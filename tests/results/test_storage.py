@@ -1,6 +1,8 @@
 """Fits written to a file and read back."""
 
+import copy
 import json
+import pickle
 import zipfile
 
 import numpy as np
@@ -151,3 +153,16 @@ def test_no_pickles_inside(pair):
         for name in archive.namelist():
             if name.endswith(".npy"):
                 assert b"'|O'" not in archive.read(name)[:200]
+
+
+def test_copies_and_pickles_keep_results_and_rows(pair):
+    fit = pair[0]
+    for other in (copy.copy(fit), copy.deepcopy(fit), pickle.loads(pickle.dumps(fit))):
+        assert str(other.summary()) == str(fit.summary())
+        pd.testing.assert_series_equal(other.resid, fit.resid)
+        pd.testing.assert_series_equal(other.predict(pair[2]), fit.predict(pair[2]))
+
+
+def test_a_folder_that_is_not_there(pair, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        flm.save(pair[0], tmp_path / "nowhere" / "fit")
