@@ -43,7 +43,7 @@ SANITIZE_TESTS ?= tests
 
 ## make valgrind    the kernel tests under memcheck (slow)
 valgrind: $(STAMPS)/test
-	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind -q --error-exitcode=9 --undef-value-errors=no \
+	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind -q --error-exitcode=9 --undef-value-errors=no --suppressions=tests/valgrind.supp \
 	$(BIN)/python $(BIN)/pytest -q -p no:faulthandler -m "not slow" $(VALGRIND_TESTS)
 VALGRIND_TESTS ?= tests/crossprod tests/mme
 
