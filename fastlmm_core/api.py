@@ -35,6 +35,7 @@ from fastlmm_core.results.summary import ending
 
 __all__ = ["lm", "lmer", "load", "save"]
 
+SERIAL_ROWS = 20_000
 STAGES = ("frame", "design", "cross-products", "optimise", "inference")
 
 
@@ -100,12 +101,12 @@ def lmer(
     if not isinstance(reml, (bool, np.bool_)):
         raise TypeError(f"reml is True or False, found {reml!r}")
     clock = Clock(progress)
-    threads = resolve_threads(n_threads)
     with clock("frame"):
         parsed = parse_formula(formula)
         if not parsed.bars:
             raise FormulaError(f"{formula}\nhas no random term like (1 | group): fit it with lm, or add one")
         table = Table(data)
+        threads = _threads(n_threads, table.n)
     with clock("design"):
         design, spec, report = build_design(
             parsed, table, weights=weights, contrasts=contrasts, na_action=na_action,
@@ -165,12 +166,13 @@ def lm(formula, data, *, weights=None, contrasts=None, na_action="drop") -> LMRe
                 f"{formula}\nhas random terms ({', '.join(map(str, parsed.bars))}): fit it with lmer"
             )
         table = Table(data)
+        threads = _threads(None, table.n)
     with clock("design"):
         design, spec, report = build_design(
-            parsed, table, weights=weights, contrasts=contrasts, na_action=na_action
+            parsed, table, weights=weights, contrasts=contrasts, na_action=na_action, n_threads=threads
         )
     with clock("cross-products"):
-        products, standardization, layout = build_cross_products(design)
+        products, standardization, layout = build_cross_products(design, n_threads=threads)
         kept = _independent_columns(products, standardization, layout, design)
     with clock("inference"):
         at = np.append(products.x[kept], products.y)
@@ -181,10 +183,14 @@ def lm(formula, data, *, weights=None, contrasts=None, na_action="drop") -> LMRe
             _fixed_coordinates(standardization, kept),
         )
         facts = LinearFacts(**_linear_facts(parsed, data, design, report, weights))
-        rows = FitRows(
-            design, RowFrame(data, report.mask, report.index), estimates.beta, None, estimates.sigma2**0.5
-        )
+        source = RowFrame(data, report.mask, report.index)
+        rows = FitRows(design, source, estimates.beta, None, estimates.sigma2**0.5, n_threads=threads)
     return LMResults(facts, estimates, rows, spec, clock.seconds)
+
+
+def _threads(n_threads: int | None, n: int) -> int:
+    """Threads of the kernels; on few rows waking them up takes longer than the work."""
+    return 1 if n_threads is None and n < SERIAL_ROWS else resolve_threads(n_threads)
 
 
 class Clock:
