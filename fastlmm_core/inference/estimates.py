@@ -138,9 +138,13 @@ def build_estimates(
 
 
 def variance_calculus(
-    objective: ProfiledObjective, theta_map: ThetaMap, estimates: Estimates, fixed: FixedCoordinates
+    objective: ProfiledObjective,
+    point: Point,
+    theta_map: ThetaMap,
+    estimates: Estimates,
+    fixed: FixedCoordinates,
 ) -> VarianceCalculus:
-    """Information and Jacobian at the estimates.
+    """Information and Jacobian at the estimates, found at ``point``.
 
     With sigma^2 free, ``-2 log L = log|V0| + N log(2 pi s2) + r2 / s2 (+ log|S_XX|)``;
     in eta = log s2 its second derivatives at the optimum are N (eta, eta) and
@@ -151,9 +155,8 @@ def variance_calculus(
     Costs one exact Hessian for one grouping factor, 2 m gradients otherwise.
     """
     theta = estimates.theta
-    profiled = theta_hessian(objective, theta_map, theta)
-    point = objective.evaluate(theta_map.to_Lambda(theta))
     objective.gradient(point)
+    profiled = theta_hessian(objective, theta_map, theta)
     directions = theta_map.directions(theta)
     m, p = len(theta), len(estimates.kept)
     a = quadratic_forms(point, directions) / point.s2

@@ -59,7 +59,7 @@ class SolvedModel:
     def calculus(self) -> VarianceCalculus:
         """Information and Jacobian of the variance parameters."""
         with self._lock:
-            return variance_calculus(self.objective, self.theta_map, self.estimates, self.fixed)
+            return variance_calculus(self.objective, self.point, self.theta_map, self.estimates, self.fixed)
 
     @cached_property
     def kenward_roger(self) -> KenwardRoger:

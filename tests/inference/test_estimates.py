@@ -179,7 +179,7 @@ def test_pseudo_inverse_leaves_out_what_is_not_informed():
 def test_calculus_is_computed_once(solved):
     model, _ = solved
     assert model.calculus is model.calculus
-    again = variance_calculus(model.objective, model.theta_map, model.estimates, model.fixed)
+    again = variance_calculus(model.objective, model.point, model.theta_map, model.estimates, model.fixed)
     np.testing.assert_array_equal(again.jacobian, model.calculus.jacobian)
 
 
