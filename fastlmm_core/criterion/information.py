@@ -22,7 +22,7 @@ from fastlmm_core.errors import NumericalError
 from fastlmm_core.mme.covariance import ThetaMap
 from fastlmm_core.mme.engine import Direction
 
-EXPENSIVE = 5e7
+EXPENSIVE = 5e6
 """Flops of one gradient above which differences are one-sided."""
 
 
@@ -96,15 +96,19 @@ def theta_gradient(point: Point, directions: Sequence[Direction]) -> np.ndarray:
     return np.array([float((point.D[f] * X).sum()) for f, X in directions])
 
 
-def theta_hessian(objective: ProfiledObjective, theta_map: ThetaMap, theta: np.ndarray) -> np.ndarray:
+def theta_hessian(
+    objective: ProfiledObjective, theta_map: ThetaMap, theta: np.ndarray, point: Point | None = None
+) -> np.ndarray:
     """Observed Hessian (n_theta, n_theta) of the profiled objective in theta, original units.
 
     Exact for one grouping factor.  Otherwise by differences of the analytic
     gradient, central or, where one gradient is expensive, one-sided; T is a
-    smooth function of theta also across a diagonal entry of 0.
+    smooth function of theta also across a diagonal entry of 0.  ``point`` saves
+    an evaluation when the objective at theta is at hand.
     """
     theta = np.asarray(theta, float)
-    point = objective.evaluate(theta_map.to_Lambda(theta))
+    if point is None:
+        point = objective.evaluate(theta_map.to_Lambda(theta))
     objective.gradient(point)
     directions = theta_map.directions(theta)
     H = hessian_T(objective, point, directions)
