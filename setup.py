@@ -36,6 +36,17 @@ EXTENSIONS = {
         "numeric/crossed_stacked.c",
         "numeric/crossed_dense.c",
     ],
+    "_sparse": [
+        "sparse/graph.c",
+        "sparse/minimum_degree.c",
+        "sparse/etree.c",
+        "sparse/supernodes.c",
+        "sparse/pattern.c",
+        "sparse/multifrontal.c",
+        "sparse/solve.c",
+        "sparse/selected_inverse.c",
+    ],
+    "_iterative": ["iterative/operator.c", "iterative/blocks.c", "iterative/gradients.c"],
 }
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "fastlmm_core"
-ROOMS = ["data", "formula", "crossprod", "mme", "criterion", "optimize", "inference", "results", "api"]
+ROOMS = ["data", "formula", "crossprod", "sparse", "mme", "criterion", "optimize", "inference", "results", "api"]
 EVERYWHERE = {"errors", "_typing"}
-KERNEL_ROOMS = {"data", "crossprod", "mme"}
+KERNEL_ROOMS = {"data", "crossprod", "sparse", "mme"}
 # the front door: names only, or a script that uses the public names
 OUTSIDE = {"__init__", "demo"}
 

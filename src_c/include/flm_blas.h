@@ -13,6 +13,9 @@ typedef struct {
                   flm_blas_int *lda, double *b, flm_blas_int *ldb, double *beta, double *c, flm_blas_int *ldc);
     void (*dsyrk)(char *uplo, char *trans, flm_blas_int *n, flm_blas_int *k, double *alpha, double *a,
                   flm_blas_int *lda, double *beta, double *c, flm_blas_int *ldc);
+    void (*dgemm)(char *trans_a, char *trans_b, flm_blas_int *m, flm_blas_int *n, flm_blas_int *k,
+                  double *alpha, double *a, flm_blas_int *lda, double *b, flm_blas_int *ldb, double *beta,
+                  double *c, flm_blas_int *ldc);
 } flm_blas;
 
 #endif
