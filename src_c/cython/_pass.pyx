@@ -24,14 +24,16 @@ cdef extern from "flm_pass.h":
         const flm_columns *, const double *, int, const int64_t *, int, const flm_factor *, double *, int
     ) nogil
     int flm_pass_radix(
-        const flm_columns *, const double *, int64_t, int64_t, int, const flm_factor *, double *, double *, int
+        const flm_columns *, const double *, int64_t, int64_t, int, const flm_factor *, double *, double *,
+        int
     ) nogil
     void flm_scan_codes(const int32_t *, int64_t, int32_t *, int32_t *, int *) nogil
     int flm_find_parents(const int32_t *, const int32_t *, int64_t, int64_t, int32_t *) nogil
 
 cdef extern from "flm_pairs.h":
     int flm_pairs_sort(
-        const int32_t *, const int32_t *, int64_t, int64_t, int, int, uint64_t *, int64_t *, int64_t *, int64_t *,
+        const int32_t *, const int32_t *, int64_t, int64_t, int, int, uint64_t *, int64_t *, int64_t *,
+        int64_t *,
         int
     ) nogil
     int flm_pairs_fill(
@@ -206,7 +208,8 @@ def pair_blocks(
     cdef double[:, :, ::1] blocks = np.empty((pairs, k_f, k_g))
     with nogil:
         status = flm_pairs_fill(
-            columns, w_at, k_f, shift, g_bits, levels_f, &key[0], rows_at, &bucket[0], &indptr[0], &indices[0],
+            columns, w_at, k_f, shift, g_bits, levels_f, &key[0], rows_at, &bucket[0], &indptr[0],
+            &indices[0],
             &blocks[0, 0, 0], n_threads
         )
     if status:

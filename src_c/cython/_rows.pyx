@@ -31,7 +31,8 @@ cdef extern from "flm_pass.h":
 
 cdef extern from "flm_quantiles.h":
     int flm_residual_summary(
-        const double *, const double *, const double *, double, int64_t, int, const int64_t *, double *, double *,
+        const double *, const double *, const double *, double, int64_t, int, const int64_t *, double *,
+        double *,
         int
     ) nogil
 
@@ -170,7 +171,9 @@ cdef class ColumnProgram:
                     at += step
         return out
 
-    def add_fixed(self, const double[::1] coefficients, int64_t lo, int64_t hi, double[::1] out, int n_threads=1):
+    def add_fixed(
+        self, const double[::1] coefficients, int64_t lo, int64_t hi, double[::1] out, int n_threads=1
+    ):
         """``out += columns @ coefficients`` over rows ``lo .. hi``; out has length hi - lo."""
         cdef int status = 0
         if not 0 <= lo <= hi <= self.n or out.shape[0] != hi - lo:
@@ -204,7 +207,8 @@ cdef class ColumnProgram:
 
 
 def residual_summary(
-    const double[::1] y, const double[::1] eta, weights, double sigma, const int64_t[::1] ranks, int n_threads=1
+    const double[::1] y, const double[::1] eta, weights, double sigma, const int64_t[::1] ranks,
+    int n_threads=1
 ):
     """Order statistics (0-based ``ranks``), sum and sum of squares of ``sqrt(w) (y - eta) / sigma``."""
     cdef const double[::1] w
