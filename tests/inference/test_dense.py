@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from oracle.dense import indicator, statistics
 
-from fastlmm_core.inference.dense import apply, dense_equations, eliminate
+from fastlmm_core.inference.dense import dense_equations, eliminate
 
 
 @pytest.fixture(scope="module", params=["tree", "crossed"])
@@ -40,5 +40,3 @@ def test_elimination_is_woodbury_also_at_zero_variance(model):
     full = np.column_stack(Z)
     np.testing.assert_allclose(K, full.T @ np.linalg.solve(V0, full), atol=1e-10)
     np.testing.assert_allclose(G, full.T @ np.linalg.solve(V0, X), atol=1e-10)
-    E = np.array([[1.0, 2.0], [2.0, 0.0]])
-    np.testing.assert_allclose(apply(E, parts[0], K), np.kron(np.eye(20), E) @ K[parts[0]], atol=1e-12)
