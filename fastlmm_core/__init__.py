@@ -19,6 +19,7 @@ _LAZY = {
     "lm": "api",
     "save": "api",
     "load": "api",
+    "anova": "results.comparison",
     "Control": "optimize.control",
     "LMMResults": "results.fit",
     "LMResults": "results.ols",

@@ -1,0 +1,102 @@
+"""Fitting a solved model again: by another criterion, or to another response.
+
+Nothing here touches the rows; the statistics that depend on the response are
+two columns of C and one of every R_f.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from fastlmm_core.criterion.profiled import ProfiledObjective
+from fastlmm_core.crossprod.statistics import CrossProducts
+from fastlmm_core.errors import ModelError, NumericalError
+from fastlmm_core.inference.estimates import FixedCoordinates, build_estimates
+from fastlmm_core.inference.solved import SolvedModel
+from fastlmm_core.mme.choose import choose_engine
+from fastlmm_core.mme.covariance import ThetaMap
+from fastlmm_core.optimize.control import Control
+from fastlmm_core.optimize.driver import Optimum, minimize
+
+
+def engine_threads(solved: SolvedModel) -> int:
+    """Threads the fit's engine was given."""
+    return int(getattr(solved.objective.engine, "n_threads", 1))
+
+
+def fresh_objective(
+    solved: SolvedModel,
+    products: CrossProducts | None = None,
+    reml: bool | None = None,
+    n_threads: int | None = None,
+) -> ProfiledObjective:
+    """The model's criterion on an engine of its own, so that nobody's last Lambda is overwritten."""
+    products = solved.products if products is None else products
+    engine = choose_engine(
+        products,
+        solved.fixed.kept,
+        engine=solved.objective.engine.name,
+        n_threads=engine_threads(solved) if n_threads is None else n_threads,
+    )
+    reml = solved.estimates.reml if reml is None else reml
+    return ProfiledObjective(engine, products.n, reml, products.sum_log_weights)
+
+
+def with_response(products: CrossProducts, Uy: np.ndarray, yy: float, Zy: list[np.ndarray]) -> CrossProducts:
+    """The statistics for another response y~.
+
+    Parameters
+    ----------
+    Uy : (u,) ``U'W y~``; its entry at the response is not read.
+    yy : ``y~'W y~``.
+    Zy : per factor (levels, k) ``Z_f'W y~``.
+    """
+    y = products.y
+    C = products.C.copy()
+    C[y] = Uy
+    C[:, y] = Uy
+    C[y, y] = yy
+    R = []
+    for Rf, Zyf in zip(products.R, Zy, strict=True):
+        changed = Rf.copy()
+        changed[:, :, y] = Zyf
+        R.append(changed)
+    return replace(products, C=C, R=tuple(R))
+
+
+def solve_again(
+    solved: SolvedModel,
+    objective: ProfiledObjective,
+    fixed: FixedCoordinates | None = None,
+    theta_map: ThetaMap | None = None,
+    start: np.ndarray | None = None,
+    control: Control | None = None,
+    names: list[str] | None = None,
+) -> tuple[SolvedModel, Optimum]:
+    """Minimise another criterion of the same data layout, and estimate.
+
+    Raises
+    ------
+    ModelError : the criterion cannot be minimised.
+    """
+    fixed = solved.fixed if fixed is None else fixed
+    theta_map = solved.theta_map if theta_map is None else theta_map
+    try:
+        optimum = minimize(objective, theta_map, start=start, control=control, names=names)
+    except NumericalError as error:
+        raise ModelError(f"the model cannot be fitted again: {error}") from error
+    old = solved.estimates
+    estimates = build_estimates(
+        optimum.point, optimum.theta, theta_map, objective.reml, objective.n, old.sum_log_weights, fixed
+    )
+    products = solved.products
+    return SolvedModel(objective, optimum.point, theta_map, estimates, fixed, products), optimum
+
+
+def by_maximum_likelihood(solved: SolvedModel) -> SolvedModel:
+    """The same model by ML; itself when it was fitted so."""
+    if not solved.estimates.reml:
+        return solved
+    objective = fresh_objective(solved, reml=False)
+    start = solved.estimates.theta if not (solved.estimates.theta == 0).all() else None
+    return solve_again(solved, objective, start=start)[0]

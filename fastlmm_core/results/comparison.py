@@ -1,0 +1,179 @@
+"""`anova`: likelihood-ratio table of fits to the same response."""
+
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import DataError, ModelError
+from fastlmm_core.inference.lrt import boundary_p, naive_p, parameters, reml_of_least_squares
+from fastlmm_core.inference.refit import by_maximum_likelihood
+from fastlmm_core.inference.solved import SolvedModel
+from fastlmm_core.results.fit import LMMResults
+from fastlmm_core.results.ols import LMResults
+
+REFITTED = "refitted by ML before comparison: REML likelihoods of different fixed effects do not compare"
+
+
+class ComparisonTable(pd.DataFrame):
+    """A DataFrame that prints ``notes`` (a list of str) above itself; slices are plain DataFrames."""
+
+    _metadata = ["notes"]
+
+    def __init__(self, *args, notes=(), **kwargs):
+        super().__init__(*args, **kwargs)
+        self.notes = list(notes)
+
+    @property
+    def _constructor(self):
+        return pd.DataFrame
+
+    def __repr__(self) -> str:
+        return "\n".join([*self.notes, self.to_string()])
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return "".join(f"<p>{escape(note)}</p>" for note in self.notes) + super()._repr_html_()
+
+
+@dataclass
+class _Entry:
+    """One model: its label, number of parameters, -2 log-likelihood, and names of its parameters."""
+
+    label: str
+    npar: int
+    minus2: float
+    fixed: frozenset
+    random: tuple[set, set]
+
+
+def anova(*fits) -> pd.DataFrame:
+    """Compare two or more fits by likelihood-ratio tests.
+
+    Parameters
+    ----------
+    fits : LMMResults and LMResults
+        Of the same response and rows.
+
+    Returns
+    -------
+    DataFrame
+        A row per model by increasing number of parameters, index the formulas,
+        columns ``npar, aic, bic, llf, deviance, chisq, df, p, p_mixture``.
+        ``deviance`` is ``-2 llf``; each row is tested against the one above it.
+        ``p`` is lme4's, from a chi-square on ``df``.  ``p_mixture`` knows that a
+        variance cannot be negative: where one variance is tested (with its
+        covariances) it is the 50:50 mixture of chi-squares on ``df - 1`` and
+        ``df``; where none is, it is ``p``; where several are, or the models are
+        not nested, it is NaN.
+        What was done to make the fits comparable is printed above the table and
+        kept in ``.notes`` (list of str).
+
+    Raises
+    ------
+    ModelError : fewer than two fits.
+    DataError : different numbers of rows or different responses, or a REML fit read from a file
+        that would have to be fitted again.
+
+    Notes
+    -----
+    Fits by REML with the same fixed effects are compared by their restricted
+    likelihoods (a linear model then enters with its own).  In all other cases
+    REML fits are refitted by ML first, from their statistics, without the rows.
+
+    Bates, Maechler, Bolker & Walker (2015), section 5.2.2; Stram & Lee (1994),
+    doi:10.2307/2533455, for the mixture.
+    """
+    if len(fits) < 2:
+        raise ModelError("anova compares two or more fits; for one fit's terms use fit.anova()")
+    for fit in fits:
+        if not isinstance(fit, LMMResults | LMResults):
+            raise TypeError(f"anova takes fits made by lmer or lm, found {type(fit).__name__}")
+    _check_same_data(fits)
+    is_reml = [isinstance(fit, LMMResults) and fit.method == "REML" for fit in fits]
+    is_mixed = [isinstance(fit, LMMResults) for fit in fits]
+    fixed = [frozenset(name for name, value in fit.params.items() if value == value) for fit in fits]
+    restricted = any(is_reml) and is_reml == is_mixed and len(set(fixed)) == 1
+    notes = []
+    if restricted:
+        notes.append("restricted likelihoods (REML), the fixed effects being the same")
+    elif any(is_reml):
+        notes += [f"{fit.formula}: {REFITTED}" for fit, reml in zip(fits, is_reml, strict=True) if reml]
+    entries = [_entry(fit, names, restricted) for fit, names in zip(fits, fixed, strict=True)]
+    entries.sort(key=lambda entry: entry.npar)
+    return _table(entries, fits[0].nobs, notes)
+
+
+def _entry(fit, fixed: frozenset, restricted: bool) -> _Entry:
+    if isinstance(fit, LMResults):
+        minus2 = reml_of_least_squares(fit._estimates) if restricted else -2.0 * fit.llf
+        return _Entry(fit.formula, fit.df_modelwc, minus2, fixed, (set(), set()))
+    facts = fit._facts
+    random = parameters((facts.factors[term.factor], term.names) for term in facts.terms)
+    minus2 = -2.0 * fit.llf
+    if fit.method == "REML" and not restricted:
+        if not isinstance(fit._solved, SolvedModel):
+            raise DataError(f"{fit.formula} was read from a file and cannot be refitted by ML: fit it anew")
+        minus2 = by_maximum_likelihood(fit._solved).estimates.objective
+    return _Entry(fit.formula, fit.df_modelwc, minus2, fixed, random)
+
+
+def _table(entries: list[_Entry], nobs: int, notes) -> pd.DataFrame:
+    rows = []
+    previous: _Entry | None = None
+    for entry in entries:
+        chisq = df = p = mixture = np.nan
+        if previous is not None:
+            df = entry.npar - previous.npar
+            chisq = max(0.0, previous.minus2 - entry.minus2)
+            p = naive_p(chisq, df)
+            if previous.fixed <= entry.fixed:
+                mixture = boundary_p(chisq, df, previous.random, entry.random)
+        aic, bic = entry.minus2 + 2 * entry.npar, entry.minus2 + log(nobs) * entry.npar
+        rows.append((entry.npar, aic, bic, -0.5 * entry.minus2, entry.minus2, chisq, df, p, mixture))
+        previous = entry
+    columns = ["npar", "aic", "bic", "llf", "deviance", "chisq", "df", "p", "p_mixture"]
+    return ComparisonTable(
+        rows, index=pd.Index(_distinct(entries), name="model"), columns=columns, notes=notes
+    )
+
+
+def _distinct(entries) -> list[str]:
+    seen: dict[str, int] = {}
+    labels = []
+    for entry in entries:
+        seen[entry.label] = seen.get(entry.label, 0) + 1
+        labels.append(entry.label if seen[entry.label] == 1 else f"{entry.label} ({seen[entry.label]})")
+    return labels
+
+
+def _check_same_data(fits) -> None:
+    first = fits[0]
+    for fit in fits[1:]:
+        if fit.nobs != first.nobs:
+            raise DataError(
+                f"the fits are of different rows: {first.formula} of {first.nobs}, {fit.formula} of {fit.nobs}; "
+                "drop rows with missing values first"
+            )
+        mine, other = _response(first), _response(fit)
+        if mine is None or other is None:
+            same = first.response_name == fit.response_name
+        else:
+            same = np.array_equal(mine, other)
+        if not same:
+            raise DataError(
+                f"the fits have different responses: {first.response_name!r} in {first.formula}, "
+                f"{fit.response_name!r} in {fit.formula}"
+            )
+
+
+def _response(fit) -> np.ndarray | None:
+    """The response with its offset, None without rows."""
+    design = getattr(fit._rows, "design", None) if hasattr(type(fit._rows), "linear") else None
+    if design is None:
+        return None
+    return design.response if design.offset is None else design.response + design.offset
