@@ -46,12 +46,9 @@ def accumulate(design: Design, layout: Layout, *, n_threads: int | None = None) 
     """`CrossProducts` of a design's rows for a layout made for them (see `layout_of_batch`)."""
     threads = resolve_threads(n_threads)
     weights = None if design.weights is None else np.ascontiguousarray(design.weights, np.float64)
-    C, R, counts = _scatter(design, layout, weights, threads)
-    pairs = {}
-    if layout.structure == "crossed":
-        for place, f in enumerate(layout.order):
-            for g in layout.order[place + 1 :]:
-                pairs[f, g] = _pairs(design, layout, weights, f, g, threads)
+    R = [np.zeros((G, k, len(layout.columns))) for G, k in zip(layout.levels, layout.k, strict=True)]
+    counts = [np.zeros(G, np.int64) for G in layout.levels]
+    C, pairs = add_rows(design, layout, R, counts, n_threads=threads)
     return CrossProducts(
         n=design.n,
         sum_log_weights=_sum_log(weights),
@@ -70,12 +67,28 @@ def accumulate(design: Design, layout: Layout, *, n_threads: int | None = None) 
     )
 
 
-def _scatter(design, layout, weights, threads):
-    """C and per factor R (G, k, u) and counts (G,)."""
+def add_rows(
+    design: Design, layout: Layout, R: list, counts: list, *, n_threads: int | None = None
+) -> tuple[np.ndarray, dict[tuple[int, int], PairBlocks]]:
+    """Add a design's rows to the sums by level R_f (G_f, k_f, u) and counts (G_f,), in place.
+
+    Returns C (u, u) and, where ``layout.structure`` is crossed, the pairs of these rows alone.
+    """
+    threads = resolve_threads(n_threads)
+    weights = None if design.weights is None else np.ascontiguousarray(design.weights, np.float64)
+    C = _scatter(design, layout, weights, R, counts, threads)
+    pairs = {}
+    if layout.structure == "crossed":
+        for place, f in enumerate(layout.order):
+            for g in layout.order[place + 1 :]:
+                pairs[f, g] = _pairs(design, layout, weights, f, g, threads)
+    return C, pairs
+
+
+def _scatter(design, layout, weights, R, counts, threads):
+    """Adds to R and counts per factor; returns C."""
     program = column_program(row_atoms(design), layout.columns, design.n)
     u = len(layout.columns)
-    R = [np.zeros((G, k, u)) for G, k in zip(layout.levels, layout.k, strict=True)]
-    counts = [np.zeros(G, np.int64) for G in layout.levels]
     small = [f for f in range(len(R)) if R[f].nbytes <= DIRECT_BYTES]
     ordered = [f for f in range(len(R)) if f not in small and layout.is_sorted[f]]
     C = None
@@ -90,7 +103,7 @@ def _scatter(design, layout, weights, threads):
                 program, weights, design.factors[f].codes, layout.z[f], R[f], counts[f], C_partial, threads
             )
             C = _symmetric(C_partial) if C is None else C
-    return C, R, counts
+    return C
 
 
 def _direct(design, layout, program, weights, factors, R, counts, with_C, threads):
@@ -114,8 +127,8 @@ def _direct(design, layout, program, weights, factors, R, counts, with_C, thread
     pass_direct(program, weights, bounds, arguments, C_partial, threads)
     for f, (_, _, R_copies, count_copies, in_place) in zip(factors, arguments, strict=True):
         if not in_place:
-            R_copies.sum(axis=0, out=R[f])
-            count_copies.sum(axis=0, out=counts[f])
+            R[f] += R_copies.sum(axis=0)
+            counts[f] += count_copies.sum(axis=0)
     return _symmetric(C_partial) if with_C else None
 
 

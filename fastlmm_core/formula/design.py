@@ -7,40 +7,19 @@ code terms as products of atoms
 order the random terms, check that they can be estimated
 """
 
-from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
-from ..data.factors import cross, encode
-from ..data.table import FACTOR, Table, numeric_column
-from ..errors import DataError, FormulaError, ModelError
-from .algebra import Piece, term_text, terms_of
+from ..data.factors import cross
+from ..data.table import FACTOR, Table
+from ..errors import FormulaError, ModelError
 from .contrasts import code, resolve
 from .parse import ParsedFormula, parse_formula
-from .pieces import Frame
-from .rows import choose_rows
-from .spec import AtomSpec, DesignSpec, FixedTerm, GroupSpec, PieceSpec, number_values
+from .reader import RowReader
+from .spec import AtomSpec, DesignSpec, FixedTerm, GroupSpec, PieceSpec
 from .structure import scope
 from .terms import Atom, Column, Design, GroupingFactor, RandomTerm
-
-
-@lru_cache(maxsize=512)
-def _plan(parsed):
-    """Pieces in order of appearance, and the terms of the fixed part and of each bar as piece numbers."""
-    pieces = {}
-
-    def numbered(source):
-        return tuple(
-            tuple(pieces.setdefault(piece, len(pieces)) for piece in term) for term in terms_of(source)
-        )
-
-    fixed = numbered(parsed.fixed)
-    names = tuple(term_text(term) for term in terms_of(parsed.fixed))
-    bars = tuple(numbered(bar.lhs) for bar in parsed.bars)
-    text = parsed.response
-    plain = text.isidentifier() or (text[0] == text[-1] == "`" and text.count("`") == 2)
-    return tuple(pieces), fixed, names, bars, Piece(text.strip("`") if plain else text, plain)
 
 
 def build_design(parsed, table, *, weights=None, contrasts=None, na_action="drop", offset=None, n_threads=1):
@@ -82,37 +61,28 @@ def build_design(parsed, table, *, weights=None, contrasts=None, na_action="drop
     table = table if isinstance(table, Table) else Table(table)
     if na_action not in ("drop", "raise"):
         raise ValueError(f"na_action is {na_action!r}, it must be 'drop' or 'raise'")
-    return _Builder(parsed, table, contrasts, n_threads).build(weights, offset, na_action)
+    return Builder(parsed, table, contrasts, n_threads).build(weights, offset, na_action)
 
 
-class _Builder:
+class Builder(RowReader):
+    """Codes the pieces into columns; see `build_design`."""
+
     def __init__(self, parsed, table, contrasts, n_threads):
-        self.parsed, self.table, self.n_threads = parsed, table, n_threads
-        self.frame = Frame(table, parsed.text)
-        self.pieces, self.fixed_terms, self.term_names, self.bar_terms, self.response = _plan(parsed)
+        super().__init__(parsed, table, n_threads)
         self.contrasts = {
             name: resolve(found, f"contrasts of {name}") for name, found in (contrasts or {}).items()
         }
-        self.missing, self.infinite = {}, {}
-        self.encoded, self.atoms, self.atom_specs, self.atom_place = {}, [], [], {}
+        self.atoms, self.atom_specs, self.atom_place = [], [], {}
 
-    def build(self, weights, offset, na_action):
-        states = [{} for _ in self.pieces]
-        self.found = [self.note(self.frame.evaluate(p, s)) for p, s in zip(self.pieces, states)]
-        response, response_name = self.response_values()
-        groups = self.group_columns()
-        weights, weights_name = self.weight_values(weights)
-        offset, offsets = self.offset_total(offset)
-        self.report = choose_rows(self.table, self.missing, self.infinite, weights, na_action)
-        self.rows = self.report.mask
-        response, weights, offset = (None if v is None else self.used(v) for v in (response, weights, offset))
-        if offset is not None:
-            response = response - offset
+    def build(self, weights, offset, na_action, states=None):
+        """The `Design`, the `DesignSpec` and the `RowReport`."""
+        states = [{} for _ in self.pieces] if states is None else states
+        values = self.read(states, weights, offset, na_action)
         self.check_contrasts()
-        _check_response(response, response_name)
+        self.check_response(values.response, values.response_name)
         self.spans = tuple(found.kind == FACTOR or found.drop is not None for found in self.found)
         fixed, ones, fixed_terms = self.fixed_columns()
-        terms, factors, group_specs = self.random_terms(groups)
+        terms, factors, group_specs = self.random_terms(values.groups)
         n = self.report.n_used
         design = Design(
             n,
@@ -121,10 +91,10 @@ class _Builder:
             ones,
             terms,
             factors,
-            np.ascontiguousarray(response),
-            response_name,
-            offset,
-            weights,
+            np.ascontiguousarray(values.response),
+            values.response_name,
+            values.offset,
+            values.weights,
         )
         pieces = tuple(
             PieceSpec(found.piece, found.kind, self.levels(place) if found.kind == FACTOR else None, state)
@@ -140,95 +110,24 @@ class _Builder:
             fixed,
             terms,
             fixed_terms,
-            offsets,
-            weights_name,
+            values.offsets,
+            values.weights_name,
         )
         return design, spec, self.report
 
-    # -- values over all rows ------------------------------------------------
-
-    def note(self, found):
-        """Remembers what is missing or infinite in an evaluated piece."""
-        self.missing.update(found.missing)
-        self.infinite.update(found.infinite)
-        return found
-
-    def response_values(self):
-        found = self.note(self.frame.evaluate(self.response, {}))
-        if found.kind == FACTOR:
-            shown = ", ".join(repr(level) for level in found.column.levels[:4].tolist())
-            raise DataError(f"the response {self.response.text!r} is not a number: it holds {shown}, ...")
-        if len(found.arrays) != 1:
-            raise DataError(
-                f"the response {self.response.text!r} has {len(found.arrays)} columns, one is needed"
-            )
-        return found.arrays[0].astype(np.float64, copy=False), self.response.text
-
-    def group_columns(self):
-        """``{name: Column}`` of everything behind a bar."""
-        columns = {}
-        for bar in self.parsed.bars:
-            for name in bar.group:
-                if name not in columns:
-                    column = columns[name] = self.frame.factor(name)
-                    if column.missing is not None:
-                        self.missing[name] = column.missing
-                    if column.infinite is not None:
-                        self.infinite[name] = column.infinite
-        return columns
-
-    def weight_values(self, weights):
-        if weights is None:
-            return None, None
-        name = weights if isinstance(weights, str) else None
-        column = self.frame.column(name) if name else self.own_column("weights", weights)
-        return self.number_column(column), name
-
-    def offset_total(self, offset):
-        """The sum of all offsets, and those that are expressions of columns."""
-        texts = (*self.parsed.offsets, offset) if isinstance(offset, str) else self.parsed.offsets
-        total = None
-        for text in texts:
-            part, mask = number_values(self.frame, text, "offset")
-            if mask is not None:
-                self.missing[f"offset({text})"] = mask
-            total = part if total is None else total + part
-        if offset is not None and not isinstance(offset, str):
-            part = self.number_column(self.own_column("offset", offset))
-            total = part if total is None else total + part
-        return total, texts
-
-    def own_column(self, name, values):
-        values = np.asarray(values)
-        if values.shape != (self.table.n,):
-            raise DataError(f"{name} has shape {values.shape}, the data have {self.table.n} rows")
-        if values.dtype.kind not in "fiub":
-            raise DataError(f"{name} is not numeric: its dtype is {values.dtype}")
-        return numeric_column(name, values)
-
-    def number_column(self, column):
-        if column.kind != "numeric":
-            raise DataError(f"column {column.name!r} is not numeric, as weights and offsets must be")
-        if column.missing is not None:
-            self.missing[column.name] = column.missing
-        if column.infinite is not None:
-            self.infinite[column.name] = column.infinite
-        return column.values.astype(np.float64, copy=False)
-
-    # -- rows used -----------------------------------------------------------
-
-    def used(self, values):
-        return values if self.rows is None else values[self.rows]
-
-    def encode(self, column):
-        """Codes and levels of a column on the rows used; one encoding per column."""
-        key = id(column)
-        if key not in self.encoded:
-            self.encoded[key] = encode(column, self.rows, self.n_threads)
-        return self.encoded[key]
-
     def levels(self, place):
+        """Levels of a factor among the pieces."""
         return self.encode(self.found[place].column)[1]
+
+    def codes(self, place):
+        """Codes of the rows used into those levels."""
+        return self.encode(self.found[place].column)[0]
+
+    def check_response(self, response, name):
+        if response[0] == response[-1] and response.min() == response.max():
+            raise ModelError(
+                f"the response {name!r} is constant ({response[0]:g} in all {len(response)} rows)"
+            )
 
     def check_contrasts(self):
         for name in self.contrasts:
@@ -309,7 +208,7 @@ class _Builder:
 
     def factor_atom(self, place, reduced, j, coding):
         def make():
-            codes = self.encode(self.found[place].column)[0]
+            codes = self.codes(place)
             table, name = coding.tables[j], coding.names[j]
             return Atom(name, codes, table), AtomSpec(name, place, j, table, level)
 
@@ -334,11 +233,7 @@ class _Builder:
         for bar in bars:
             if bar.group not in encoded:
                 encoded[bar.group] = self.grouping(bar.group, columns)
-        sizes = [len(encoded[bar.group][0].levels) for bar in bars]
-        order = list(range(len(bars)))
-        if any(a < b for a, b in zip(sizes, sizes[1:])):
-            # mkReTrms: rev(order(nlev)), so ties come in reverse
-            order = sorted(order, key=lambda place: sizes[place])[::-1]
+        order = self.term_order([len(encoded[bar.group][0].levels) for bar in bars])
         terms, factors, specs, place = [], [], [], {}
         for at in order:
             bar = bars[at]
@@ -351,9 +246,15 @@ class _Builder:
             made = tuple(
                 column for term in products for factors_ in term for column in self.columns(factors_)
             )
-            _check_term(bar, made, len(factor.levels), self.report.n_used)
+            self.check_term(bar, made, len(factor.levels))
             terms.append(RandomTerm(place[bar.group], made))
         return tuple(terms), tuple(factors), tuple(specs)
+
+    def term_order(self, sizes):
+        return lme4_order(sizes)
+
+    def check_term(self, bar, columns, n_levels):
+        check_term(bar, bar.group_name, len(columns), n_levels, self.report.n_used)
 
     def grouping(self, group, columns):
         parts = [self.encode(columns[name]) for name in group]
@@ -367,16 +268,24 @@ class _Builder:
         return GroupingFactor(name, codes, levels), spec
 
 
-def _check_term(bar, columns, n_levels, n):
+def lme4_order(sizes):
+    """Places of the random terms by decreasing number of levels, as lme4's ``mkReTrms``."""
+    order = list(range(len(sizes)))
+    if any(a < b for a, b in zip(sizes, sizes[1:])):
+        # rev(order(nlev)), so ties come in reverse
+        order = sorted(order, key=lambda place: sizes[place])[::-1]
+    return order
+
+
+def check_term(bar, group, k, n_levels, n):
     """What lme4's ``checkNlevels`` and ``checkZdims`` refuse."""
-    k = len(columns)
     if k == 0:
         raise ModelError(f"the random term {bar} has no columns")
     if n_levels == 1:
-        raise ModelError(f"the random term {bar}: {bar.group_name} has 1 level; a variance needs at least 2")
+        raise ModelError(f"the random term {bar}: {group} has 1 level; a variance needs at least 2")
     if n_levels >= n:
         raise ModelError(
-            f"the random term {bar}: {bar.group_name} has {n_levels} levels for {n} rows, "
+            f"the random term {bar}: {group} has {n_levels} levels for {n} rows, "
             "so its variance and the residual variance cannot be told apart"
         )
     if k * n_levels >= n:
@@ -384,8 +293,3 @@ def _check_term(bar, columns, n_levels, n):
             f"the random term {bar}: {k} columns x {n_levels} levels = {k * n_levels} random effects "
             f"for {n} rows; they and the residual variance cannot be told apart"
         )
-
-
-def _check_response(response, name):
-    if response[0] == response[-1] and response.min() == response.max():
-        raise ModelError(f"the response {name!r} is constant ({response[0]:g} in all {len(response)} rows)")

@@ -11,7 +11,7 @@ from fastlmm_core.inference.kenward_roger import KenwardRoger
 from fastlmm_core.inference.ols import LeastSquares
 from fastlmm_core.inference.solved import StoredModel
 from fastlmm_core.optimize.certificate import Certificate, Step
-from fastlmm_core.results.archive import put_arrays, read_archive, take_arrays, write_archive
+from fastlmm_core.archive import put_arrays, read_archive, take_arrays, write_archive
 from fastlmm_core.results.facts import LinearFacts, MixedFacts, RowCount, Term
 from fastlmm_core.results.fit import LMMResults
 from fastlmm_core.results.fitrows import AbsentRows

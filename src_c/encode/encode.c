@@ -242,3 +242,24 @@ flm_index flm_hash_codes_i64(flm_index n, const int64_t *keys, int32_t *codes, i
     free(table);
     return n_levels;
 }
+
+flm_index flm_grow_codes_i64(flm_index n, const int64_t *keys, flm_index size, int64_t *slot_keys,
+                             int32_t *slot_levels, flm_index n_levels, int32_t *codes, int64_t *uniques)
+{
+    const uint64_t mask = (uint64_t)size - 1;
+    flm_index found = n_levels;
+    for (flm_index i = 0; i < n; i++) {
+        uint64_t at = mix(keys[i]) & mask;
+        while (slot_levels[at] && slot_keys[at] != keys[i])
+            at = (at + 1) & mask;
+        if (!slot_levels[at]) {
+            if (found == INT32_MAX - 1)
+                return -2;
+            uniques[found - n_levels] = keys[i];
+            slot_keys[at] = keys[i];
+            slot_levels[at] = (int32_t)++found;
+        }
+        codes[i] = slot_levels[at] - 1;
+    }
+    return found;
+}

@@ -23,22 +23,28 @@ FORMAT = "fastlmm_core fit"
 VERSION = 1
 
 
-def write_archive(path, values: dict, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write ``values`` (JSON) and ``arrays``; the file appears only when complete."""
+def write_archive(
+    path, values: dict, arrays: Mapping[str, np.ndarray], *, kind: str = FORMAT, compress: bool = True
+) -> None:
+    """Write ``values`` (JSON) and ``arrays``; the file appears only when complete.
+
+    ``kind`` names the format in the manifest; arrays of noise are faster to write without ``compress``.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name!r} in")
     packed = {name: _npy_bytes(array) for name, array in arrays.items()}
     manifest = {
-        "format": FORMAT,
+        "format": kind,
         "version": VERSION,
         "values": values,
         "arrays": {name: hashlib.sha256(data).hexdigest() for name, data in packed.items()},
     }
     text = json.dumps(manifest, indent=1).encode()
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     handle, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", method) as archive:
             archive.writestr("manifest.json", text)
             archive.writestr("checksum", hashlib.sha256(text).hexdigest())
             for name, data in packed.items():
@@ -49,7 +55,7 @@ def write_archive(path, values: dict, arrays: Mapping[str, np.ndarray]) -> None:
         raise
 
 
-def read_archive(path) -> tuple[dict, dict[str, np.ndarray]]:
+def read_archive(path, *, kind: str = FORMAT) -> tuple[dict, dict[str, np.ndarray]]:
     """Values and arrays of a file written by `write_archive`.
 
     Raises
@@ -65,8 +71,8 @@ def read_archive(path) -> tuple[dict, dict[str, np.ndarray]]:
                     f"{path} has been altered or damaged: its manifest does not match its checksum"
                 )
             manifest = json.loads(text)
-            if manifest.get("format") != FORMAT:
-                raise DataError(f"{path} is no saved fit: its format is {manifest.get('format')!r}")
+            if manifest.get("format") != kind:
+                raise DataError(f"{path} is no {_plain(kind)}: its format is {manifest.get('format')!r}")
             if manifest["version"] > VERSION:
                 raise DataError(
                     f"{path} was saved in format version {manifest['version']}, "
@@ -82,8 +88,13 @@ def read_archive(path) -> tuple[dict, dict[str, np.ndarray]]:
         raise
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{path} cannot be read as a saved fit (truncated, altered or another kind of file): {error}"
+            f"{path} cannot be read as a {_plain(kind)} "
+            f"(truncated, altered or another kind of file): {error}"
         ) from error
+
+
+def _plain(kind: str) -> str:
+    return "saved " + kind.rpartition(" ")[2]
 
 
 def _npy_bytes(array: np.ndarray) -> bytes:
