@@ -83,6 +83,7 @@ class CrossedEngine:
         self._rows = dict(zip(cp.order[1:], zip(arrays.offset[:-1].tolist(), arrays.offset[1:].tolist())))
         self._C = np.ascontiguousarray(cp.C[np.ix_(columns, columns)])
         self._B, self._Bc = arrays.B, arrays.Bc
+        self._entries = len(arrays.kernel["index"])
         parallel = arrays.work * self.k[self._order[0]] >= LEAST_PARALLEL_WORK
         self._leaf = Leaf(arrays.kernel, n_threads if parallel else 1)
         self._schur = DenseSchur(self._leaf, PANEL_COLUMNS)
@@ -164,6 +165,28 @@ class CrossedEngine:
         if factor == self._order[0]:
             return self._schur.leaf_covariance()
         return self._schur.stacked_covariance(self._order.index(factor) - 1)
+
+    def projections(self) -> list[Float]:
+        """Return per factor G = Z'V0^-1[X y] (levels, k, u)."""
+        return self._projections()
+
+    @property
+    def columns_work(self) -> float:
+        """Multiplications for all columns of Z'V0^-1 Z by `inverse_columns`."""
+        columns = sum(G * k for G, k in zip(self.levels, self.k))
+        return columns * (2.0 * self.m**2 + 4.0 * self._entries * self.k[self._order[0]])
+
+    def inverse_columns(self, factor: int, first: int, last: int) -> list[Float]:
+        """Return Z_f'V0^-1 Z_g per factor f for levels ``first:last`` of g = ``factor``,
+        (levels_f k_f, (last - first) k_g): solutions for the right-hand sides Z'WZ_g."""
+        self._projections()
+        k = self.k[factor]
+        h, hc = (np.zeros((rows, (last - first) * k)) for rows in (len(self._B), self.m))
+        rows = h if factor == self._order[0] else hc[slice(*self._rows[factor])]
+        rows[np.arange(first * k, last * k), np.arange((last - first) * k)] = 1.0
+        Y, t = self._leaf.forward(*self._leaf.multiply(h, hc))
+        leaf, stacked = self._leaf.backward(Y, self._schur.solve(t))
+        return [leaf if f == self._order[0] else stacked[slice(*self._rows[f])] for f in range(len(self.k))]
 
     def _scales(self, Lambda: list[Float]) -> tuple[list[Float], Float]:
         """D_f^-1 by factor, and the kernels' (D, D^-1, all D_f, all D_f^-1) with the leaf first."""

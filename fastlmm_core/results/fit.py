@@ -69,7 +69,7 @@ class LMMResults(FixedEffects):
 
         Raises
         ------
-        ModelError : Kenward-Roger of an ML fit, or of several factors with over 3000 random effects.
+        ModelError : Kenward-Roger of an ML fit, or one that would take minutes (message has the figures).
         """
         kinds = {"model": lambda: self._vcov, "kenward-roger": lambda: self._solved.kenward_roger.adjusted}
         return self._cov_frame(choose(kind, kinds, "kind of covariance")())

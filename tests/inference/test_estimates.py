@@ -228,7 +228,7 @@ def test_kenward_roger_by_its_definition(solved):
     Theta = np.outer(l, l) / (l @ Phi @ l)
     t = np.array([np.trace(Theta @ Phi @ p @ Phi) for p in P])
     A2 = t @ W @ t
-    df = found.df(l)[0]
     # one contrast: A1 = A2, and the matched df is 2 / A2 for a scale factor of 1
-    assert df == pytest.approx(2 / A2, rel=0.02)
+    assert found.single_df(l)[0] == pytest.approx(2 / A2, rel=1e-6)
+    assert found.df(l) == (1, pytest.approx(2 / A2, rel=1e-6), 1.0)
     assert model.kenward_roger is found
