@@ -1,0 +1,100 @@
+"""Random probes: traces and log-determinants of matrices that are only applied.
+
+With ``z`` of independent signs, ``E[z'M z] = tr M`` (Hutchinson 1990,
+doi:10.1080/03610919008812866).  A *set* of probes lives on the columns of one
+stacked factor; where that factor has no more columns than there are probes,
+the unit vectors take their place and there is no error.
+
+Every estimate comes with a control of known mean zero, the first-order term of
+the Neumann series; its coefficient is estimated by regression.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh_tridiagonal
+
+from fastlmm_core._typing import Float
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeSet:
+    """Columns ``signs`` (m_f, t) of -1 and 1, or unit vectors (``exact``)."""
+
+    columns: int
+    count: int
+    exact: bool
+    seed: tuple[int, ...]
+
+    def block(self, first: int, last: int) -> Float:
+        """Probes ``first:last`` as (m_f, last - first); each depends on the seed and its number alone."""
+        if self.exact:
+            return np.eye(self.columns)[:, first:last]
+        out = np.empty((self.columns, last - first))
+        for j in range(first, last):
+            bits = np.random.Generator(np.random.PCG64([*self.seed, j])).bytes((self.columns + 7) // 8)
+            out[:, j - first] = np.unpackbits(np.frombuffer(bits, np.uint8), count=self.columns)
+        return 2.0 * out - 1.0
+
+
+def probe_sets(columns: list[int], count: int, seed: int) -> list[ProbeSet]:
+    """One set per stacked factor with ``columns[f]`` columns."""
+    return [
+        ProbeSet(m, m if m <= count else count, m <= count, (seed, number)) for number, m in enumerate(columns)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """``mean`` (c,) of one set, and ``errors`` (t, c) whose cross-product is its covariance."""
+
+    mean: Float
+    errors: Float
+
+
+def controlled(samples: Float, controls: Float, exact: bool) -> Estimate:
+    """The mean of ``samples`` (t, c) with ``controls`` (t, c) or (t, 1) of mean zero; the sum if ``exact``.
+
+    Regression with one control per column (Lavenberg & Welch 1981); with
+    fewer than 8 probes the control is left out.
+    """
+    t = len(samples)
+    if exact:
+        return Estimate(samples.sum(0), np.zeros_like(samples))
+    mean, rest = samples.mean(0), samples - samples.mean(0)
+    lost = 1
+    if t >= 8:
+        centre = controls.mean(0)
+        spread = controls - centre
+        square = (spread**2).sum(0)
+        slope = np.divide((spread * rest).sum(0), square, out=np.zeros_like(mean), where=square > 0)
+        mean, rest, lost = mean - slope * centre, rest - slope * spread, 2
+    return Estimate(mean, rest / np.sqrt(t * max(t - lost, 1)))
+
+
+def lanczos_log(step: Float, ratio: Float, used: np.ndarray, norm2: Float) -> Float:
+    """Per lane ``b'q(E) b`` for ``q(x) = (x - log(1 + x)) / x^2``, ``b'b = norm2``.
+
+    Gauss quadrature on the Lanczos matrix of I + E that conjugate gradients
+    leave behind (Ubaru, Chen & Saad 2017, doi:10.1137/16M1104974); with
+    ``b = E z`` it is what ``z'log(I + E) z`` lacks of ``z'E z``.
+    """
+    result = np.zeros(len(norm2))
+    for lane, n in enumerate(used):
+        if n <= 0:
+            continue
+        alpha, beta = step[:n, lane], ratio[:n, lane]
+        diagonal = 1.0 / alpha
+        diagonal[1:] += beta[: n - 1] / alpha[: n - 1]
+        off = np.sqrt(beta[: n - 1]) / alpha[: n - 1]
+        values, vectors = eigh_tridiagonal(diagonal, off) if n > 1 else (diagonal, np.ones((1, 1)))
+        result[lane] = norm2[lane] * float(vectors[0] ** 2 @ second_order_log(values - 1.0))
+    return result
+
+
+def second_order_log(x: Float) -> Float:
+    """``(x - log(1 + x)) / x^2``, by its series near 0."""
+    small = np.abs(x) < 1e-3
+    safe = np.where(small, 1.0, np.maximum(x, -1 + 1e-15))
+    series = 0.5 - x / 3.0 + x * x / 4.0 - x**3 / 5.0
+    return np.where(small, series, (safe - np.log1p(safe)) / (safe * safe))
