@@ -20,6 +20,7 @@ _LAZY = {
     "save": "api",
     "load": "api",
     "anova": "results.comparison",
+    "exact_rlrt": "results.comparison",
     "Control": "optimize.control",
     "LMMResults": "results.fit",
     "LMResults": "results.ols",

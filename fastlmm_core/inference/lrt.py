@@ -55,7 +55,7 @@ def boundary_p(x: float, df: int, smaller: tuple[set, set], larger: tuple[set, s
 
 
 def reml_of_least_squares(least_squares) -> float:
-    """-2 restricted log-likelihood of a linear model (without random effects), constants as for mixed ones."""
+    """-2 restricted log-likelihood of a linear model, with the constants of mixed models."""
     N = least_squares.df_resid
     logdet = -float(np.linalg.slogdet(least_squares.Q)[1]) if len(least_squares.Q) else 0.0
     profiled = N * (1.0 + np.log(2.0 * np.pi * least_squares.rss / N))

@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.errors import DataError, ModelError
-from fastlmm_core.inference.lrt import boundary_p, naive_p, parameters, reml_of_least_squares
-from fastlmm_core.inference.refit import by_maximum_likelihood
-from fastlmm_core.inference.solved import SolvedModel
+from fastlmm_core.inference.lrt import boundary_p, mixture_upper, naive_p, parameters, reml_of_least_squares
+from fastlmm_core.inference.ranova import smaller_criterion
+from fastlmm_core.inference.refit import by_maximum_likelihood, fresh_objective, solve_again
+from fastlmm_core.inference.rlrt import simulate_rlrt, spectrum
 from fastlmm_core.results.fit import LMMResults
 from fastlmm_core.results.ols import LMResults
+from fastlmm_core.results.resampling import solved_model
 
 REFITTED = "refitted by ML before comparison: REML likelihoods of different fixed effects do not compare"
 
@@ -108,6 +110,51 @@ def anova(*fits) -> pd.DataFrame:
     return _table(entries, fits[0].nobs, notes)
 
 
+def exact_rlrt(fit, nsim: int = 10000, seed=None) -> pd.Series:
+    """Exact restricted likelihood-ratio test that the variance of the only random effect is zero.
+
+    Parameters
+    ----------
+    fit : LMMResults
+        With one random term of one column, e.g. ``(1 | g)``.
+    nsim : int
+        Draws from the null distribution; the p-value's standard error is ``sqrt(p (1 - p) / nsim)``.
+    seed : int, SeedSequence or Generator, optional
+
+    Returns
+    -------
+    Series
+        ``statistic`` (2 log restricted likelihood ratio, of REML estimates whatever the fit's method),
+        ``p`` (share of draws not below it), ``p_mixture`` (50:50 of chi-squares on 0 and 1 df), ``nsim``.
+
+    Raises
+    ------
+    ModelError : other random effects, or unequal weights or sizes that leave over 4000 distinct
+        eigenvalues.
+    DataError : the fit was read from a file.
+
+    Notes
+    -----
+    Crainiceanu & Ruppert (2004), doi:10.1111/j.1467-9868.2004.00438.x, as ``exactRLRT`` of R's RLRsim: the
+    null distribution from the eigenvalues of ``Z'P0 Z``, no model is fitted in the simulation.
+    """
+    if not isinstance(fit, LMMResults):
+        raise TypeError(f"exact_rlrt takes a fit made by lmer, found {type(fit).__name__}")
+    if [len(term.names) for term in fit._facts.terms] != [1]:
+        raise ModelError("the exact test is for a single random term with one column, like (1 | group)")
+    if nsim < 1:
+        raise ValueError(f"nsim is a positive number, found {nsim!r}")
+    solved = solved_model(fit, "the exact test")
+    if not solved.estimates.reml:
+        solved = solve_again(solved, fresh_objective(solved, reml=True))[0]
+    x = max(0.0, smaller_criterion(solved, 0, []) - solved.estimates.objective)
+    mu, multiplicity = spectrum(solved)
+    df = fit.nobs - len(solved.fixed.kept)
+    draws = simulate_rlrt(mu, multiplicity, df, int(nsim), np.random.default_rng(seed))
+    values = {"statistic": x, "p": float((draws >= x).mean()), "p_mixture": mixture_upper(x, 1), "nsim": nsim}
+    return pd.Series(values, name="exact_rlrt")
+
+
 def _entry(fit, fixed: frozenset, restricted: bool) -> _Entry:
     if isinstance(fit, LMResults):
         minus2 = reml_of_least_squares(fit._estimates) if restricted else -2.0 * fit.llf
@@ -116,9 +163,7 @@ def _entry(fit, fixed: frozenset, restricted: bool) -> _Entry:
     random = parameters((facts.factors[term.factor], term.names) for term in facts.terms)
     minus2 = -2.0 * fit.llf
     if fit.method == "REML" and not restricted:
-        if not isinstance(fit._solved, SolvedModel):
-            raise DataError(f"{fit.formula} was read from a file and cannot be refitted by ML: fit it anew")
-        minus2 = by_maximum_likelihood(fit._solved).estimates.objective
+        minus2 = by_maximum_likelihood(solved_model(fit, "a refit by ML")).estimates.objective
     return _Entry(fit.formula, fit.df_modelwc, minus2, fixed, random)
 
 
@@ -156,7 +201,7 @@ def _check_same_data(fits) -> None:
     for fit in fits[1:]:
         if fit.nobs != first.nobs:
             raise DataError(
-                f"the fits are of different rows: {first.formula} of {first.nobs}, {fit.formula} of {fit.nobs}; "
+                f"the fits differ in rows: {first.nobs} in {first.formula}, {fit.nobs} in {fit.formula}; "
                 "drop rows with missing values first"
             )
         mine, other = _response(first), _response(fit)
