@@ -45,6 +45,8 @@ EXTENSIONS = {
         "sparse/multifrontal.c",
         "sparse/solve.c",
         "sparse/selected_inverse.c",
+        "sparse/schur_pattern.c",
+        "sparse/schur.c",
     ],
     "_iterative": ["iterative/operator.c", "iterative/blocks.c", "iterative/gradients.c"],
 }

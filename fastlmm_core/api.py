@@ -227,6 +227,7 @@ def _engine(products, kept, control: Control | None, threads: int):
         available["sparse"] = "tree"
     else:
         available["dense"] = "crossed"
+        available["sparse"] = "sparse"
     if wanted not in available:
         kind = "nested" if products.structure == "tree" else "crossed"
         raise ValueError(

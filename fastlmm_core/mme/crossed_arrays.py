@@ -34,11 +34,12 @@ class CrossedArrays:
     work: float
 
 
-def crossed_arrays(cp: CrossProducts, columns: Int64) -> CrossedArrays:
+def crossed_arrays(cp: CrossProducts, columns: Int64, dense: bool = True) -> CrossedArrays:
     """Arrays for the columns ``[X y]`` at positions ``columns`` of U.
 
-    Raises ModelError when the dense Schur complement does not fit in the
-    memory that is available.
+    With ``dense``, for a dense Schur complement: leaf levels that touch many
+    columns are set aside for BLAS, and ModelError is raised when the matrix does
+    not fit in the memory that is available.
     """
     leaf, stacked = cp.order[0], cp.order[1:]
     k = [len(z) for z in cp.z]
@@ -48,11 +49,12 @@ def crossed_arrays(cp: CrossProducts, columns: Int64) -> CrossedArrays:
     levels = np.array([cp.levels[f] for f in stacked], np.int64)
     unit = np.concatenate([[0], np.cumsum(levels)])
     offset = np.concatenate([[0], np.cumsum(levels * width)])
-    check_memory(cp, int(offset[-1]))
+    if dense:
+        check_memory(cp, int(offset[-1]))
 
     row_ptr, index, N = _entries(cp, leaf, stacked, offset)
     m, entries = int(offset[-1]), len(index)
-    heavy = _heavy_levels(np.diff(row_ptr), m, k[leaf])
+    heavy = _heavy_levels(np.diff(row_ptr), m, k[leaf]) if dense else np.zeros(len(row_ptr) - 1, bool)
     by_column = transpose_entries(m, row_ptr, index, heavy.view(np.uint8))
     col_ptr, light_end, entry, level, cost = by_column
     kernel = {
@@ -68,8 +70,8 @@ def crossed_arrays(cp: CrossProducts, columns: Int64) -> CrossedArrays:
         "width": width,
         "offset": offset,
         "unit": unit,
-        "level_chunk": _chunks(np.diff(row_ptr) + 4 * k[leaf] ** 2),
-        "column_chunk": _chunks(cost),
+        "level_chunk": balanced_chunks(np.diff(row_ptr) + 4 * k[leaf] ** 2),
+        "column_chunk": balanced_chunks(cost),
         **_stacked_blocks(cp, stacked, unit),
     }
     Bc = np.concatenate([cp.R[f][:, :, columns].reshape(-1, len(columns)) for f in stacked])
@@ -101,7 +103,7 @@ def _own_blocks(cp: CrossProducts, f: int) -> Float:
     return np.ascontiguousarray(cp.R[f][:, :, cp.z[f]])
 
 
-def _merge(indptrs: list[Int64]) -> tuple[Int64, list[Int64]]:
+def merge_rows(indptrs: list[Int64]) -> tuple[Int64, list[Int64]]:
     """Row pointers of several compressed matrices side by side, and where each one's items go."""
     merged = np.sum(indptrs, axis=0)
     before = np.zeros(len(merged) - 1, np.int64)
@@ -120,7 +122,7 @@ def _entries(cp, leaf, stacked, offset):
     pairs = [cp.pairs[leaf, f] for f in stacked]
     for f, pair in zip(stacked, pairs):
         check_pairs(pair, cp.levels[leaf], cp.levels[f], (k, len(cp.z[f])))
-    row_ptr, places = _merge([pair.indptr * len(cp.z[f]) for f, pair in zip(stacked, pairs)])
+    row_ptr, places = merge_rows([pair.indptr * len(cp.z[f]) for f, pair in zip(stacked, pairs)])
     index = np.empty(row_ptr[-1], np.int32)
     N = np.empty((row_ptr[-1], k))
     for f, pair, place, first in zip(stacked, pairs, places, offset):
@@ -143,7 +145,7 @@ def _stacked_blocks(cp, stacked, unit):
         parts.append(row)
     pointers, units, starts, values, used, blocks = [np.zeros(1, np.int64)], [], [], [], 0, 0
     for row in parts:
-        pointer, places = _merge([pair.indptr for pair, _ in row])
+        pointer, places = merge_rows([pair.indptr for pair, _ in row])
         columns, start = np.empty(pointer[-1], np.int32), np.empty(pointer[-1], np.int64)
         for (pair, s), place in zip(row, places):
             size = pair.blocks.shape[1] * pair.blocks.shape[2]
@@ -175,7 +177,7 @@ def _heavy_levels(degree: Int64, m: int, k: int) -> np.ndarray:
     return heavy
 
 
-def _chunks(cost: Int64) -> Int64:
+def balanced_chunks(cost: Int64) -> Int64:
     """Bounds of at most CHUNKS pieces of about equal cost."""
     total = np.cumsum(cost)
     cuts = np.searchsorted(total, total[-1] * np.arange(1, CHUNKS) / CHUNKS) + 1
