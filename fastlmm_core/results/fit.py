@@ -15,6 +15,7 @@ from fastlmm_core.results.predict import chosen_factors, predict_new
 from fastlmm_core.results.ranef import coefficient_frames, ranef_frames
 from fastlmm_core.results.resampling import Resampling
 from fastlmm_core.results.summary import MixedSummary
+from fastlmm_core.results.testing import Testing
 from fastlmm_core.results.varcorr import group_covariances, varcorr_frame
 from fastlmm_core.results.variance import icc_values, r2_values
 
@@ -22,7 +23,7 @@ SINGULAR = 1e-4
 """A diagonal theta below this is at its bound (lme4's ``isSingular``)."""
 
 
-class LMMResults(FixedEffects, Resampling):
+class LMMResults(FixedEffects, Resampling, Testing):
     """A fitted linear mixed model.
 
     Made by `fastlmm_core.lmer`.  Names follow statsmodels and lme4; every table

@@ -7,13 +7,15 @@ import pandas as pd
 
 from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.ols import LeastSquares
+from fastlmm_core.inference.tests import Residual
 from fastlmm_core.results.coefficients import FixedEffects, choose
 from fastlmm_core.results.facts import LinearFacts
 from fastlmm_core.results.predict import predict_new
 from fastlmm_core.results.summary import LinearSummary
+from fastlmm_core.results.testing import Testing
 
 
-class LMResults(FixedEffects):
+class LMResults(FixedEffects, Testing):
     """A linear model fitted by (weighted) least squares.
 
     Made by `fastlmm_core.lm`.  Conventions are those of R's ``summary(lm)``; the
@@ -35,6 +37,9 @@ class LMResults(FixedEffects):
     @property
     def _df(self) -> np.ndarray:
         return np.full(len(self._kept), float(self.df_resid))
+
+    def _methods(self) -> dict:
+        return {"residual": lambda: Residual(self._vcov, self.df_resid)}
 
     @property
     def _weighted(self) -> bool:

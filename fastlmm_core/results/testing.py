@@ -1,0 +1,155 @@
+"""Tests of linear hypotheses on a fit: contrasts, tables of terms, marginal means."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import RankWarning
+from fastlmm_core.inference.cells import Rows, alias_relations, estimable, representative_rows
+from fastlmm_core.inference.contrasts import hypotheses
+from fastlmm_core.inference.distributions import f_upper, t_quantile, t_two_sided
+from fastlmm_core.inference.tests import AdjustedTests, Method, Satterthwaite
+from fastlmm_core.results.coefficients import choose
+from fastlmm_core.results.fitrows import AbsentRows
+
+
+class Testing:
+    """Methods over what `FixedEffects` and a fit's rows offer."""
+
+    __test__ = False  # not a test class
+
+    def _methods(self) -> dict:
+        """Ways to find degrees of freedom, the default first: name -> maker of a `Method`."""
+        return {
+            "satterthwaite": lambda: Satterthwaite(self._vcov, self._solved.calculus),
+            "kenward-roger": lambda: AdjustedTests(self._solved.kenward_roger),
+        }
+
+    def _method(self, ddf: str | None) -> Method:
+        methods = self._methods()
+        return choose(next(iter(methods)) if ddf is None else ddf, methods, "ddf")()
+
+    @property
+    def _representative(self) -> Rows:
+        """Rows with the linear relations of the design; DataError for fits read from a file."""
+        if "_representative_rows" not in self.__dict__:
+            rows = representative_rows(self._rows.design, self._spec, self._kept)
+            self.__dict__["_representative_rows"] = rows
+        return self.__dict__["_representative_rows"]
+
+    def _is_estimable(self, L: np.ndarray) -> np.ndarray:
+        if len(self._kept) == len(self._names):
+            return np.ones(len(L), bool)
+        absent = isinstance(self._rows, AbsentRows)
+        return estimable(L, self._kept, None if absent else alias_relations(self._representative))
+
+    def contrast(self, L, rhs=0.0, ddf: str | None = None, joint: bool = False, level: float = 0.95):
+        """Test linear combinations of the fixed effects, ``L beta = rhs``.
+
+        Parameters
+        ----------
+        L : str, list of str, (p,) or (c, p) array, or DataFrame with coefficients as columns
+            Text such as ``"week - treatment[T.succimer] = 0"`` or ``"2*Days + Intercept = 250"``;
+            names are those of `params`, backticks around them are allowed.
+        rhs : float or (c,) array
+            Hypothesised values; added to constants in the text.
+        ddf : ``"satterthwaite"`` (default) or ``"kenward-roger"``
+            Degrees of freedom and, for Kenward-Roger, the covariance.
+        joint : bool
+            One F test of all rows together in place of a t test of each.
+        level : float
+            Coverage of the confidence limits.
+
+        Returns
+        -------
+        DataFrame
+            A row per contrast: ``estimate`` (``L beta``), ``std_error``, ``df``, ``t`` (of
+            ``estimate - rhs``), ``p`` (two-sided), ``lower``, ``upper``.  With ``joint=True`` one
+            row: ``F, num_df, den_df, p``.
+
+        Raises
+        ------
+        FormulaError : text that does not parse, or names no coefficient.
+        ValueError : arrays of another width.
+
+        Warns
+        -----
+        RankWarning : rows that aliased columns make not estimable; they are NaN.
+
+        Notes
+        -----
+        Satterthwaite: Giesbrecht & Burns (1985), doi:10.2307/2530872, and for joint tests Fai &
+        Cornelius (1996), doi:10.1080/00949659608811740, as lmerTest.  Kenward & Roger (1997),
+        doi:10.2307/2533558, as pbkrtest.
+
+        Examples
+        --------
+        >>> import fastlmm_core as flm
+        >>> fit = flm.lmer("Reaction ~ Days + (Days | Subject)", flm.load_dataset("sleepstudy"))
+        >>> fit.contrast("Intercept + 9*Days = 300").round(3)  # doctest: +NORMALIZE_WHITESPACE
+                                  estimate  std_error    df      t      p    lower    upper
+        Intercept + 9*Days = 300   345.611     15.069  17.0  3.027  0.008  313.819  377.404
+        """
+        asked = hypotheses(L, self._names, rhs)
+        method = self._method(ddf)
+        if joint:
+            return self._joint_frame([("joint", asked.L)], method, asked.rhs)
+        return self._contrast_frame(asked.L, method, asked.rhs, level, asked.labels)
+
+    def _contrast_frame(self, L, method: Method, rhs, level: float, labels) -> pd.DataFrame:
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, found {level!r}")
+        estimate, se, df = self._linear_functions(L, method, labels)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = (estimate - rhs) / se
+        reach = t_quantile(0.5 + level / 2.0, df) * se
+        return pd.DataFrame(
+            {
+                "estimate": estimate,
+                "std_error": se,
+                "df": df,
+                "t": t,
+                "p": t_two_sided(t, df),
+                "lower": estimate - reach,
+                "upper": estimate + reach,
+            },
+            index=list(labels),
+        )
+
+    def _linear_functions(self, L, method: Method, labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``L beta`` (c,), standard errors and degrees of freedom; NaN where not estimable."""
+        good = self._is_estimable(L)
+        if not good.all():
+            names = [str(label) for label, ok in zip(labels, good) if not ok]
+            self._warn_not_estimable(names)
+        used = L[:, self._kept]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            df = np.where(good, method.df(used), np.nan)
+        estimate = np.where(good, used @ self._beta[self._kept], np.nan)
+        se = np.where(good, np.sqrt(np.einsum("ci,ij,cj->c", used, method.vcov, used)), np.nan)
+        return estimate, se, df
+
+    def _warn_not_estimable(self, names: list[str]) -> None:
+        kept = set(self._kept.tolist())
+        dropped = [name for j, name in enumerate(self._names) if j not in kept]
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        warnings.warn(
+            f"not estimable, as the columns {', '.join(dropped)} are linear in the others: {shown}",
+            RankWarning,
+            stacklevel=4,
+        )
+
+    def _joint_frame(self, tests, method: Method, rhs=0.0) -> pd.DataFrame:
+        """F tests of (label, L over all p columns)."""
+        rows = []
+        for label, L in tests:
+            good = bool(self._is_estimable(L).all())
+            if not good:
+                self._warn_not_estimable([label])
+            found = (np.nan,) * 3
+            if good and L.any():
+                found = method.joint(L[:, self._kept], self._beta[self._kept], rhs)
+            F, q, df = found
+            rows.append((F, q, df, f_upper(F, q, df) if np.isfinite(F) and np.isfinite(q) else np.nan))
+        return pd.DataFrame(rows, columns=["F", "num_df", "den_df", "p"], index=[label for label, _ in tests])
