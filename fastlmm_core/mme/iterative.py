@@ -24,7 +24,7 @@ from fastlmm_core.errors import NumericalError
 from fastlmm_core.mme.engine import Direction
 from fastlmm_core.mme.iterative_arrays import LANES, iterative_arrays
 from fastlmm_core.mme.iterative_leaf import Scale, leaf_state
-from fastlmm_core.mme.probes import Estimate, controlled, lanczos_log, probe_sets
+from fastlmm_core.mme.probes import Estimate, ProbeSet, controlled, lanczos_log, probe_sets
 
 SOLVE_TOL = 1e-10
 """Relative tolerance for the columns [X y] and the average information."""
@@ -46,7 +46,7 @@ class IterativeEngine:
     n_threads : int
         Threads of the kernels; results do not depend on it.
     probes : int
-        Probes per stacked factor.
+        Probes per column of Z of the stacked factors.
     seed : int
         The probes are the same at every evaluation, so that log|V0| and F are
         deterministic functions of Lambda.
@@ -92,20 +92,21 @@ class IterativeEngine:
         self._arrays = arrays
         self._operator = Operator(arrays.kernel, n_threads)
         pairs = len(arrays.kernel["index"]) * self.k[cp.order[0]]
-        self.work = 7.0 * (DEFAULT_PROBES + len(columns)) * 4.0 * (pairs + self.m)
+        self.work = max(1e9, 28.0 * (DEFAULT_PROBES + len(columns)) * (pairs + self.m))
         self._state: _State | None = None
         self.set_probes(probes or DEFAULT_PROBES)
 
     def set_probes(self, count: int) -> None:
-        """Use ``count`` probes per stacked factor from the next `factorize` on; the first ones stay the same."""
+        """Use ``count`` probes per stacked column of Z from the next `factorize` on; the first ones stay."""
         self.probes = int(count)
-        self._sets = probe_sets([self.levels[f] * self.k[f] for f in self._stacked], self.probes, self.seed)
+        stacked = self._stacked
+        self._sets = probe_sets([self.levels[f] for f in stacked], [self.k[f] for f in stacked], self.probes, self.seed)
         if self._state is not None:
             self._state.traces = None
 
     @property
     def exact(self) -> bool:
-        """No factor has more columns than there are probes: unit vectors leave no Monte Carlo error."""
+        """No factor has more levels than there are probes: unit vectors leave no Monte Carlo error."""
         return all(probe_set.exact for probe_set in self._sets)
 
     def factorize(self, Lambda: list[Float]) -> tuple[float, Float]:
@@ -184,8 +185,8 @@ class IterativeEngine:
         if factor == self._leaf_factor:
             base = state.leaf.J + self._operator.level_blocks(state.leaf.J, state.Q)
             rest, lower = np.zeros_like(base), state.leaf.J
-            for number in range(len(self._sets)):
-                for probe in self._probe_blocks(state, number):
+            for probes in self._sets:
+                for probe in self._probe_blocks(state, probes):
                     self._operator.samples(state.leaf.J, state.scale.times(probe.e), state.scale.times(probe.w),
                                            probe.weight, rest)  # fmt: skip
             rest = base - lower + 0.5 * (rest + rest.transpose(0, 2, 1))
@@ -194,10 +195,11 @@ class IterativeEngine:
             rows = self._rows[factor]
             lower = state.Q[rows, :k].reshape(-1, k, k)
             rest, D = np.zeros_like(lower), state.scale.D[number]
-            for probe in self._probe_blocks(state, number):
-                e = (probe.e - probe.first)[rows].reshape(-1, k, LANES) * probe.weight
-                product = e @ probe.w[rows].reshape(-1, k, LANES).transpose(0, 2, 1)
-                rest += D @ (0.5 * (product + product.transpose(0, 2, 1))) @ D.T
+            for probes in self._sets:
+                for probe in self._probe_blocks(state, probes) if probes.number == number else ():
+                    e = (probe.e - probe.first)[rows].reshape(-1, k, LANES) * probe.weight
+                    product = e @ probe.w[rows].reshape(-1, k, LANES).transpose(0, 2, 1)
+                    rest += D @ (0.5 * (product + product.transpose(0, 2, 1))) @ D.T
         values, vectors = np.linalg.eigh(rest)
         positive = (vectors * np.maximum(values, 0.0)[:, None, :]) @ vectors.transpose(0, 2, 1)
         return lower + positive if len(T) > 1 else np.minimum(lower + positive, T)
@@ -295,17 +297,14 @@ class IterativeEngine:
             raise NumericalError(f"conjugate gradients did not reach {tol} in {MAX_ITERATIONS} iterations")
         return result
 
-    def _probe_blocks(self, state, number):
+    def _probe_blocks(self, state, probes: ProbeSet):
         """Solutions for one set of probes, `LANES` at a time."""
-        probes, rows = self._sets[number], self._rows[self._stacked[number]]
         for first in range(0, probes.count, LANES):
-            z = np.zeros((probes.columns, LANES))
-            width = min(LANES, probes.count - first)
-            z[:, :width] = probes.block(first, first + width)
-            yield self._probe_block(state, number, rows, z, width, 1.0 if probes.exact else 1.0 / probes.count)
+            yield self._probe_block(state, probes, *probes.block(first, LANES))
 
-    def _probe_block(self, state, number, rows, z, width, weight):
-        scale, k = state.scale, self.k[self._stacked[number]]
+    def _probe_block(self, state, probes: ProbeSet, z: Float, width: int) -> "_Probe":
+        scale, k, number = state.scale, probes.k, probes.number
+        rows = self._rows[self._stacked[number]]
         w = np.zeros((self.m, LANES))
         w[rows] = (state.P.root[number] @ z.reshape(-1, k, LANES)).reshape(-1, LANES)
         Dw = scale.times(w)
@@ -314,37 +313,39 @@ class IterativeEngine:
         image[rows] += (state.diagonal[rows, :k].reshape(-1, k, k) @ Dw[rows].reshape(-1, k, LANES)).reshape(-1, LANES)
         rhs = scale.transposed(image)
         e, step, ratio, used, norm2 = self._solve(state, rhs, self.tol)
-        weights = np.zeros(LANES)
-        weights[:width] = weight
+        weight = np.zeros(LANES)
+        weight[:width] = probes.weight
         first = np.zeros_like(w)
         first[rows] = (state.P.blocks(number) @ rhs[rows].reshape(-1, k, LANES)).reshape(-1, LANES)
         control = (w[rows] * rhs[rows]).sum(0)[:width]
         log = -lanczos_log(step, ratio, used, norm2)[:width]
-        return _Probe(w, e, first, weights, width, control, log)
+        return _Probe(w, e, first, weight, width, control, log)
 
     def _traces(self, state) -> "_Traces":
         """F and log|S| from all sets of probes."""
         leaf, operator = self._leaf_factor, self._operator
         k = self.k[leaf]
-        F: list = [None] * len(self.k)
-        exact = operator.level_blocks(state.leaf.K, state.Q)
-        F[leaf] = (state.leaf.K @ self._arrays.A - exact).sum(0)
+        F = [np.zeros((kf, kf)) for kf in self.k]
+        F[leaf] += (state.leaf.K @ self._arrays.A - operator.level_blocks(state.leaf.K, state.Q)).sum(0)
+        for f, information in zip(self._stacked, state.P.information):
+            F[f] += information
         logdet, variance, errors = state.leaf.logdet + state.P.logdet, 0.0, []
-        for number, f in enumerate(self._stacked):
-            own, leaf_part, log = self._estimates(state, number)
-            F[f] = state.P.information[number] - own.mean.reshape(self.k[f], self.k[f])
+        for probes in self._sets:
+            f = self._stacked[probes.number]
+            own, leaf_part, log = self._estimates(state, probes)
+            F[f] -= own.mean.reshape(self.k[f], self.k[f])
             F[leaf] -= leaf_part.mean.reshape(k, k)
             logdet += float(log.mean[0])
             variance += float((log.errors**2).sum())
             errors.append({f: own.errors, leaf: leaf_part.errors})
         return _Traces([0.5 * (f + f.T) for f in F], logdet, variance**0.5, errors)
 
-    def _estimates(self, state, number) -> tuple[Estimate, Estimate, Estimate]:
+    def _estimates(self, state, probes: ProbeSet) -> tuple[Estimate, Estimate, Estimate]:
         """From one set: its own factor's part of F, the leaf's, and its part of log|S|."""
-        rows, k = self._rows[self._stacked[number]], self.k[self._stacked[number]]
-        inverse = state.scale.inverse[number]
+        rows, k = self._rows[self._stacked[probes.number]], probes.k
+        inverse = state.scale.inverse[probes.number]
         own, own_control, leaf, control, log = [], [], [], [], []
-        for probe in self._probe_blocks(state, number):
+        for probe in self._probe_blocks(state, probes):
             w = probe.w[rows].reshape(-1, k, LANES)
             for samples, vector in ((own, probe.e), (own_control, probe.first)):
                 product = np.einsum("jal,jbl->lab", vector[rows].reshape(-1, k, LANES), w)[: probe.width]
@@ -353,7 +354,7 @@ class IterativeEngine:
             leaf.append(_symmetric(pairs.transpose(2, 0, 1)[: probe.width]))
             control.append(probe.control)
             log.append(probe.log)
-        exact, scalar = self._sets[number].exact, np.concatenate(control)[:, None]
+        exact, scalar = probes.exact, np.concatenate(control)[:, None]
         return (
             controlled(np.concatenate(own), np.concatenate(own_control), exact),
             controlled(np.concatenate(leaf), scalar, exact),

@@ -1,9 +1,10 @@
 """Random probes: traces and log-determinants of matrices that are only applied.
 
 With ``z`` of independent signs, ``E[z'M z] = tr M`` (Hutchinson 1990,
-doi:10.1080/03610919008812866).  A *set* of probes lives on the columns of one
-stacked factor; where that factor has no more columns than there are probes,
-the unit vectors take their place and there is no error.
+doi:10.1080/03610919008812866).  A *set* of probes lives on one column of Z of
+one stacked factor, so that a large variance puts no noise on the estimates of
+a small one; where that factor has no more levels than there are probes, the
+unit vectors take their place and there is no error.
 
 Every estimate comes with a control of known mean zero, the first-order term of
 the Neumann series; its coefficient is estimated by regression.
@@ -19,28 +20,47 @@ from fastlmm_core._typing import Float
 
 @dataclass(frozen=True, eq=False)
 class ProbeSet:
-    """Columns ``signs`` (m_f, t) of -1 and 1, or unit vectors (``exact``)."""
+    """``count`` probes on ``column`` (of ``k``) of stacked factor ``number``; unit vectors if ``exact``."""
 
-    columns: int
+    number: int
+    column: int
+    levels: int
+    k: int
     count: int
-    exact: bool
     seed: tuple[int, ...]
 
-    def block(self, first: int, last: int) -> Float:
-        """Probes ``first:last`` as (m_f, last - first); each depends on the seed and its number alone."""
-        if self.exact:
-            return np.eye(self.columns)[:, first:last]
-        out = np.empty((self.columns, last - first))
-        for j in range(first, last):
-            bits = np.random.Generator(np.random.PCG64([*self.seed, j])).bytes((self.columns + 7) // 8)
-            out[:, j - first] = np.unpackbits(np.frombuffer(bits, np.uint8), count=self.columns)
-        return 2.0 * out - 1.0
+    @property
+    def exact(self) -> bool:
+        return self.count == self.levels
+
+    @property
+    def weight(self) -> float:
+        """Of one probe in the estimate."""
+        return 1.0 if self.exact else 1.0 / self.count
+
+    def block(self, first: int, lanes: int) -> tuple[Float, int]:
+        """Probes from ``first`` on as (levels k, lanes), zero beyond the last; and how many there are.
+
+        Each depends on the seed and its number alone.
+        """
+        width = min(lanes, self.count - first)
+        out = np.zeros((self.levels, self.k, lanes))
+        for lane in range(width):
+            if self.exact:
+                out[first + lane, self.column, lane] = 1.0
+                continue
+            bits = np.random.Generator(np.random.PCG64([*self.seed, first + lane])).bytes((self.levels + 7) // 8)
+            signs = np.unpackbits(np.frombuffer(bits, np.uint8), count=self.levels)
+            out[:, self.column, lane] = 2.0 * signs - 1.0
+        return out.reshape(-1, lanes), width
 
 
-def probe_sets(columns: list[int], count: int, seed: int) -> list[ProbeSet]:
-    """One set per stacked factor with ``columns[f]`` columns."""
+def probe_sets(levels: list[int], k: list[int], count: int, seed: int) -> list[ProbeSet]:
+    """One set per column of each stacked factor with ``levels[f]`` levels of ``k[f]`` columns."""
     return [
-        ProbeSet(m, m if m <= count else count, m <= count, (seed, number)) for number, m in enumerate(columns)
+        ProbeSet(number, column, G, kf, min(G, count), (seed, number, column))
+        for number, (G, kf) in enumerate(zip(levels, k))
+        for column in range(kf)
     ]
 
 

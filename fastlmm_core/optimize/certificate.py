@@ -12,6 +12,23 @@ class Step(NamedTuple):
     step: float
 
 
+@dataclass(frozen=True)
+class MonteCarlo:
+    """Errors that the probes leave.
+
+    ``theta`` (n_theta,) in standard errors of theta, NaN where there is none;
+    ``loglik_sd`` of the log-likelihood; ``probes`` per factor.
+    """
+
+    theta: tuple[float, ...]
+    loglik_sd: float
+    probes: int
+
+    @property
+    def worst(self) -> float:
+        return max((error for error in self.theta if error == error), default=0.0)
+
+
 @dataclass(eq=False)
 class Certificate:
     """Evidence that a search ended at a minimum, or the reason why not.
@@ -23,6 +40,7 @@ class Certificate:
     boundary : names of the diagonal parameters that are exactly 0.
     kkt_min_eigenvalue : smallest eigenvalue of the gradient in T over the
         directions of lost rank, >= 0 (to tolerance) at a minimum; NaN without.
+    monte_carlo : errors left by random probes; None where no probes were used.
     """
 
     converged: bool
@@ -37,3 +55,9 @@ class Certificate:
     kkt_min_eigenvalue: float
     n_starts: int
     trace: list[Step] = field(default_factory=list)
+    monte_carlo: MonteCarlo | None = None
+
+    def __post_init__(self):
+        if isinstance(self.monte_carlo, dict):  # read from a file
+            kept = self.monte_carlo
+            self.monte_carlo = MonteCarlo(tuple(kept["theta"]), kept["loglik_sd"], kept["probes"])
