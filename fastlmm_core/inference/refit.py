@@ -9,9 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from fastlmm_core.criterion.profiled import ProfiledObjective
+from fastlmm_core.crossprod.layout import build_layout
+from fastlmm_core.crossprod.standardize import standardize
 from fastlmm_core.crossprod.statistics import CrossProducts
 from fastlmm_core.errors import ModelError, NumericalError
+from fastlmm_core.formula.terms import Design
 from fastlmm_core.inference.estimates import FixedCoordinates, build_estimates
+from fastlmm_core.inference.simulate import RowStatistics
 from fastlmm_core.inference.solved import SolvedModel
 from fastlmm_core.mme.choose import choose_engine
 from fastlmm_core.mme.covariance import ThetaMap
@@ -67,13 +71,14 @@ def with_response(products: CrossProducts, Uy: np.ndarray, yy: float, Zy: list[n
 def solve_again(
     solved: SolvedModel,
     objective: ProfiledObjective,
+    products: CrossProducts | None = None,
     fixed: FixedCoordinates | None = None,
     theta_map: ThetaMap | None = None,
     start: np.ndarray | None = None,
     control: Control | None = None,
     names: list[str] | None = None,
 ) -> tuple[SolvedModel, Optimum]:
-    """Minimise another criterion of the same data layout, and estimate.
+    """Minimise another criterion, and estimate; what is not given is that of ``solved``.
 
     Raises
     ------
@@ -85,12 +90,53 @@ def solve_again(
         optimum = minimize(objective, theta_map, start=start, control=control, names=names)
     except NumericalError as error:
         raise ModelError(f"the model cannot be fitted again: {error}") from error
-    old = solved.estimates
+    products = solved.products if products is None else products
     estimates = build_estimates(
-        optimum.point, optimum.theta, theta_map, objective.reml, objective.n, old.sum_log_weights, fixed
+        optimum.point,
+        optimum.theta,
+        theta_map,
+        objective.reml,
+        objective.n,
+        products.sum_log_weights,
+        fixed,
     )
-    products = solved.products
     return SolvedModel(objective, optimum.point, theta_map, estimates, fixed, products), optimum
+
+
+def refit_response(
+    solved: SolvedModel, design: Design, names: list[str] | None = None
+) -> tuple[SolvedModel, Optimum]:
+    """Fit ``design``, which differs from the design of the fit in its response only.
+
+    One light pass over the rows; the search starts from the last optimum.
+
+    Raises
+    ------
+    ModelError : the response is constant or fitted exactly.
+    """
+    standardization = standardize(design)
+    layout = build_layout(design, standardization)
+    y = (design.response - standardization.y_center) / standardization.y_scale
+    products = with_response(solved.products, *RowStatistics(design, layout)(y))
+    gram = products.C[np.ix_(products.x, products.x)]
+    standardization = standardization.with_gram(gram)
+    kept = solved.fixed.kept
+    fixed = replace(
+        solved.fixed,
+        shift=standardization.beta(np.zeros(len(kept)), kept),
+        scale=standardization.y_scale,
+    )
+    again, optimum = solve_again(
+        solved,
+        fresh_objective(solved, products),
+        products=products,
+        fixed=fixed,
+        start=solved.estimates.theta,
+        names=names,
+    )
+    if not optimum.point.r2 > 1e-13 * products.C[products.y, products.y]:
+        raise ModelError("the residual variance is zero: the model fits the response exactly")
+    return again, optimum
 
 
 def by_maximum_likelihood(solved: SolvedModel) -> SolvedModel:

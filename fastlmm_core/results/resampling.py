@@ -1,12 +1,19 @@
 """What a fit can tell by fitting again: tests of random terms, refits, simulation, bootstrap, profiles."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.errors import DataError
+from fastlmm_core.errors import ConvergenceWarning, DataError
 from fastlmm_core.inference.lrt import mixture_upper, naive_p
 from fastlmm_core.inference.ranova import INTERCEPT, deletions, formula_terms, reducible, smaller_criterion
+from fastlmm_core.inference.refit import refit_response
+from fastlmm_core.inference.simulate import add_effects, draw_effects, draw_errors
 from fastlmm_core.inference.solved import SolvedModel
+from fastlmm_core.results.fitrows import FitRows
+from fastlmm_core.results.summary import ending
 
 
 def solved_model(fit, what: str) -> SolvedModel:
@@ -67,6 +74,121 @@ class Resampling:
                 rows[label] = (npar, -0.5 * criterion, aic, x, df, naive_p(x, df), mixture)
         columns = ["npar", "llf", "aic", "LRT", "df", "p", "p_mixture"]
         return pd.DataFrame(list(rows.values()), index=list(rows), columns=columns)
+
+    def refit(self, y):
+        """Fit the same model to another response.
+
+        Parameters
+        ----------
+        y : (nobs,) array, or Series
+            By the rows used in the fit; a Series with other labels than theirs is
+            looked up by them, so a column of the full data will do.
+
+        Returns
+        -------
+        LMMResults
+            Everything that does not depend on the response is reused: rows, coding, the
+            cross-products of X and Z, and the optimum as a start.
+
+        Raises
+        ------
+        DataError : wrong length, missing or infinite values, or a fit read from a file.
+        ModelError : the response is fitted exactly.
+
+        Warns
+        -----
+        ConvergenceWarning : the search ended without a certificate.
+        """
+        solved, rows = solved_model(self, "refit"), self._rows
+        y = _response(y, rows.labels)
+        if rows.design.offset is not None:
+            y = y - rows.design.offset
+        design = replace(rows.design, response=y)
+        with solved._lock:
+            again, optimum = refit_response(solved, design, theta_names(self._facts))
+        if not optimum.certificate.converged:
+            warnings.warn(ending(optimum.certificate), ConvergenceWarning, stacklevel=2)
+        found = again.estimates
+        new_rows = FitRows(
+            design,
+            rows.source,
+            found.beta,
+            again,
+            found.sigma,
+            [found.sigma2 * T for T in found.terms],
+            rows.n_threads,
+        )
+        return type(self)(self._facts, again, optimum.certificate, new_rows, self._spec)
+
+    def simulate(self, nsim: int = 1, seed=None, re: str = "none") -> pd.DataFrame:
+        """Draw responses from the fitted model.
+
+        Parameters
+        ----------
+        nsim : number of responses.
+        seed : int, SeedSequence or Generator, optional
+            Of `numpy.random.default_rng`.
+        re : ``"none"``: new random effects for every response; ``"all"``: those predicted by the fit.
+
+        Returns
+        -------
+        DataFrame
+            nobs x nsim, columns ``sim_1, sim_2, ...``: ``offset + X beta + Z b + e``, b and e normal
+            with the estimated covariances (e divided by the root of the weight).
+
+        Raises
+        ------
+        DataError : the fit was read from a file.
+        """
+        if re not in ("none", "all"):
+            raise ValueError(f"re is 'none' (new random effects) or 'all' (those of the fit), found {re!r}")
+        if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
+            raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
+        solved, rows, rng = solved_model(self, "simulate"), self._rows, np.random.default_rng(seed)
+        design, factors = rows.design, range(len(self._facts.factors))
+        mean = rows.mean(factors if re == "all" else ())
+        out = np.empty((design.n, int(nsim)), order="F")
+        for column in out.T:
+            column[:] = mean
+            if re == "none":
+                effects = draw_effects(
+                    solved.theta_map, self._estimates.theta, self.sigma, list(self.ngroups.values()), rng
+                )
+                add_effects(column, design, effects, rows.n_threads)
+            column += draw_errors(design, self.sigma, rng)
+        return pd.DataFrame(out, index=rows.labels, columns=[f"sim_{i + 1}" for i in range(int(nsim))])
+
+
+def theta_names(facts) -> list[str]:
+    """lme4's names of theta: ``g.Intercept``, ``g.x.Intercept``, ``g.x``."""
+    names = []
+    for term in facts.terms:
+        group, q = facts.factors[term.factor], len(term.names)
+        for b in range(q):
+            names += [
+                f"{group}.{term.names[a]}" + (f".{term.names[b]}" if a > b else "") for a in range(b, q)
+            ]
+    return names
+
+
+def _response(y, labels: pd.Index) -> np.ndarray:
+    """y (n,) float64 in the order of the rows used."""
+    if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
+        y = y.iloc[:, 0]
+    if isinstance(y, pd.Series) and not y.index.equals(labels):
+        if y.index.is_unique and labels.is_unique and labels.isin(y.index).all():
+            y = y.loc[labels]
+    try:
+        values = np.array(y, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the new response is not numeric: {error}") from error
+    if values.shape != (len(labels),):
+        raise DataError(f"the new response has shape {values.shape}; the fit used {len(labels)} rows")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        first = ", ".join(map(str, labels[bad][:5]))
+        raise DataError(f"the new response has {bad.sum()} missing or infinite values, first in rows {first}")
+    return values
 
 
 def _term_text(names, group: str) -> str:
