@@ -9,9 +9,9 @@ import pandas as pd
 from fastlmm_core.errors import DataError
 from fastlmm_core.inference.satterthwaite import coefficient_df
 from fastlmm_core.results.coefficients import FixedEffects, choose
+from fastlmm_core.results.diagnostics import Diagnostics
 from fastlmm_core.results.facts import MixedFacts
 from fastlmm_core.results.fitrows import AbsentRows, FitRows
-from fastlmm_core.results.predict import chosen_factors, predict_new
 from fastlmm_core.results.ranef import coefficient_frames, ranef_frames
 from fastlmm_core.results.resampling import Resampling
 from fastlmm_core.results.summary import MixedSummary
@@ -23,7 +23,7 @@ SINGULAR = 1e-4
 """A diagonal theta below this is at its bound (lme4's ``isSingular``)."""
 
 
-class LMMResults(FixedEffects, Resampling, Testing):
+class LMMResults(FixedEffects, Diagnostics, Resampling, Testing):
     """A fitted linear mixed model.
 
     Made by `fastlmm_core.lmer`.  Names follow statsmodels and lme4; every table
@@ -283,33 +283,6 @@ class LMMResults(FixedEffects, Resampling, Testing):
     @property
     def _frame(self) -> pd.DataFrame:
         return self._rows.frame
-
-    def predict(self, newdata=None, *, re="all", new_levels: str = "error") -> pd.Series:
-        """Predicted response, by the rows of ``newdata`` (by default those of the fit).
-
-        Parameters
-        ----------
-        newdata : table of any kind `lmer` takes, or None.
-        re : ``"all"`` random effects, ``"none"`` (population), or a list of groups.
-        new_levels : ``"error"``, or ``"population"``: an unseen level has effect 0.
-
-        Returns
-        -------
-        Series; NaN where a value the model needs is missing.
-
-        Raises
-        ------
-        DataError : unseen levels with ``new_levels="error"``, or columns that are absent.
-        """
-        if new_levels not in ("error", "population"):
-            raise ValueError(f"new_levels is 'error' or 'population', found {new_levels!r}")
-        factors = chosen_factors(re, self._facts.factors)
-        if newdata is None:
-            if len(factors) == len(self._facts.factors):
-                return self.fittedvalues.rename("predicted")
-            return self._rows.series(self._rows.mean(factors), "predicted")
-        effects = self._solved.random_effects if factors else ()
-        return predict_new(self._spec, newdata, self._beta, effects, factors, self._facts.factors, new_levels)
 
     def marginal_cov(self, group: str, level) -> pd.DataFrame:
         """Fitted covariance ``sigma^2 (Z_i Lambda Lambda' Z_i' + W_i^-1)`` of the rows of one cluster.

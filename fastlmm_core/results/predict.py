@@ -46,13 +46,7 @@ def predict_new(
     """
     rows = spec.evaluate(newdata, random=[groups[f] for f in factors])
     if rows.unknown and new_levels == "error":
-        raise DataError(
-            "; ".join(
-                f"{group!r} has levels the fit did not see: {_some(levels)}"
-                for group, levels in rows.unknown.items()
-            )
-            + "; new_levels='population' predicts them with random effect 0"
-        )
+        refuse_unknown(rows.unknown)
     threads = 1 if rows.n < SERIAL_ROWS else None
     values = linear_predictor(rows.atoms, rows.fixed, np.nan_to_num(beta), rows.n, n_threads=threads)
     for f in factors:
@@ -64,6 +58,16 @@ def predict_new(
         if mask is not None:
             values[mask] = np.nan
     return pd.Series(values, index=rows.index, name="predicted")
+
+
+def refuse_unknown(unknown: dict) -> None:
+    """DataError naming groups and their levels without data."""
+    raise DataError(
+        "; ".join(
+            f"{group!r} has levels the fit did not see: {_some(levels)}" for group, levels in unknown.items()
+        )
+        + "; new_levels='population' predicts them with random effect 0"
+    )
 
 
 def _some(levels, most: int = 5) -> str:

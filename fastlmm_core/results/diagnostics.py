@@ -1,0 +1,82 @@
+"""What a fit says about its predictions, its rows and its clusters."""
+
+from functools import cached_property
+
+from fastlmm_core.errors import DataError
+from fastlmm_core.inference.prediction import prediction_errors
+from fastlmm_core.results import predict_errors
+from fastlmm_core.results.predict import chosen_factors, predict_new
+
+
+class Diagnostics:
+    """Methods of `LMMResults` beyond estimates and tests."""
+
+    @cached_property
+    def _prediction_errors(self):
+        """Prediction error variances at the optimum."""
+        if not hasattr(self._solved, "products"):
+            raise DataError(
+                "this fit was copied or loaded without its mixed-model equations: errors of predicted random "
+                "effects need the fit made by lmer; those of predict(newdata, re='none') do not"
+            )
+        return prediction_errors(self._solved)
+
+    def predict(
+        self, newdata=None, *, re="all", new_levels: str = "error", se: bool = False, interval=None,
+        level: float = 0.95, condition_on=None,
+    ):  # fmt: skip
+        """Predicted response, by the rows of ``newdata`` (by default those of the fit).
+
+        Parameters
+        ----------
+        newdata : table of any kind `lmer` takes, or None.
+        re : ``"all"`` random effects, ``"none"`` (population), or a list of groups.
+        new_levels : ``"error"``, or ``"population"``: an unseen level has effect 0.
+        se : also standard errors.
+        interval : None, or limits for
+            ``"mean"``, the expected response, ``x'beta`` plus the random effects that are predicted;
+            ``"observation"``, a new observation there: adds ``z'Sigma z`` of the random effects that are
+            not predicted (groups not in ``re``, unseen levels) and ``sigma^2 / weight``;
+            ``"new_cluster"``, the expected response in a new cluster: every random effect is drawn
+            anew but those of groups that ``re`` lists by name, so that with ``re`` ``"all"`` or ``"none"``
+            the mean is the population's and the variance that of ``x'beta`` plus ``z'Sigma z``.
+        level : coverage of the interval.
+        condition_on : table with the response, optional
+            Rows of clusters the fit did not see (or more rows of those it saw): predictions are
+            those of the mixed-model equations with these rows added, at the variances of the fit.
+
+        Returns
+        -------
+        Series, or with ``se`` or ``interval`` a DataFrame with columns ``mean, se`` and, with an
+        interval, ``lower, upper``; ``se`` belongs to what the interval is for.  NaN where a value the
+        model needs is missing.
+
+        Raises
+        ------
+        DataError : unseen levels with ``new_levels="error"``, or columns that are absent.
+        ModelError : errors of random effects of very many crossed levels.
+
+        Notes
+        -----
+        Errors hold the uncertainty of beta and of the random effects together, from the inverse of the
+        mixed-model equations (Henderson 1975, doi:10.2307/2529430; McLean, Sanders & Stroup 1991,
+        doi:10.1080/00031305.1991.10475767), and not that of the variance parameters.  Where no random effect
+        is predicted, limits use t with Satterthwaite's degrees of freedom of the whole variance; where
+        some are, the normal distribution.  Weights of new rows are read from the column named in
+        `lmer`, and are 1 where there is none.
+        """
+        predict_errors.check_options(interval, level, new_levels)
+        if condition_on is not None:
+            return predict_errors.predict_given(
+                self, newdata, condition_on, re, new_levels, interval, level, se
+            )
+        if se or interval is not None:
+            return predict_errors.predict_table(self, newdata, re, new_levels, interval, level)
+        groups = self._facts.factors
+        factors = chosen_factors(re, groups)
+        if newdata is None:
+            if len(factors) == len(groups):
+                return self.fittedvalues.rename("predicted")
+            return self._rows.series(self._rows.mean(factors), "predicted")
+        effects = self._solved.random_effects if factors else ()
+        return predict_new(self._spec, newdata, self._beta, effects, factors, groups, new_levels)

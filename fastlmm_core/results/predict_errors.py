@@ -1,0 +1,182 @@
+"""Standard errors and intervals of predictions, and predictions given rows of new levels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.data.table import Table
+from fastlmm_core.errors import DataError, ModelError
+from fastlmm_core.inference.distributions import t_quantile
+from fastlmm_core.inference.prediction import PredictionErrors, update_by_rows
+from fastlmm_core.results.predict import chosen_factors, predict_new, refuse_unknown
+from fastlmm_core.results.rowblocks import RowSource, fit_source, name_new_levels, new_source, new_weights
+
+INTERVALS = ("mean", "observation", "new_cluster")
+MOST_GIVEN = 4000
+"""Rows to condition on: their covariance is one dense matrix."""
+
+
+def check_options(interval, level, new_levels) -> None:
+    if interval is not None and interval not in INTERVALS:
+        raise ValueError(f"interval is one of {', '.join(map(repr, INTERVALS))} or None, found {interval!r}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, found {level!r}")
+    if new_levels not in ("error", "population"):
+        raise ValueError(f"new_levels is 'error' or 'population', found {new_levels!r}")
+
+
+def predict_table(fit, newdata, re, new_levels, interval, level) -> pd.DataFrame:
+    """Columns ``mean, se`` and, with an interval, ``lower, upper``; see `LMMResults.predict`."""
+    groups = fit._facts.factors
+    if interval == "new_cluster" and isinstance(re, str):
+        re = "none"
+    factors = chosen_factors(re, groups)
+    source, mean = _source_and_mean(fit, newdata, factors, interval, new_levels)
+    errors = prediction_errors(fit, factors)
+    variance, df = np.empty(source.n), np.full(source.n, np.inf)
+    for rows in source.slices():
+        part = fixed_errors if not factors else random_errors
+        variance[rows], df[rows] = part(fit, source, errors, factors, interval, rows)
+    if source.missing is not None:
+        variance[source.missing] = np.nan
+    return error_table(mean, variance, df, interval, level)
+
+
+def error_table(mean: pd.Series, variance, df, interval, level) -> pd.DataFrame:
+    se = np.sqrt(np.maximum(variance, 0.0))
+    table = pd.DataFrame({"mean": mean.to_numpy(), "se": se}, index=mean.index)
+    if interval is not None:
+        reach = t_quantile(0.5 + level / 2.0, df) * se
+        table["lower"], table["upper"] = table["mean"] - reach, table["mean"] + reach
+    return table
+
+
+def prediction_errors(fit, factors) -> PredictionErrors:
+    """The fit's error machine; DataError for random effects of a fit read from a file."""
+    if not factors:
+        return PredictionErrors(np.empty((0, 0)))
+    return fit._prediction_errors
+
+
+def _source_and_mean(fit, newdata, factors, interval, new_levels):
+    spec, groups = fit._spec, fit._facts.factors
+    if newdata is None:
+        design = fit._rows.design
+        source = fit_source(design, fit._rows.labels)
+        return source, fit._rows.series(fit._rows.mean(factors), "predicted")
+    table = Table(newdata)
+    effects = fit._solved.random_effects if factors else ()
+    mean = predict_new(spec, table, fit._beta, effects, factors, groups, new_levels)
+    if interval in ("observation", "new_cluster"):
+        # z of effects that are drawn anew is needed, their groups are not
+        extra = [c for term in spec.terms if term.factor not in factors for c in term.columns]
+        spec = replace(spec, fixed=(*spec.fixed, *extra))
+    rows = spec.evaluate(table, random=[groups[f] for f in factors])
+    return new_source(spec, rows, new_weights(spec, table)), mean
+
+
+def residual_part(fit, source: RowSource, rows, interval) -> np.ndarray:
+    """``sigma^2 / weight`` of new observations, else 0."""
+    m = rows.stop - rows.start
+    if interval != "observation":
+        return np.zeros(m)
+    return np.full(m, fit.scale) if source.weights is None else fit.scale / source.weights[rows]
+
+
+def random_errors(fit, source, errors, factors, interval, rows):
+    """Variances (m,) with predicted random effects; degrees of freedom are infinite."""
+    solved = fit._solved
+    block = source.block(solved, factors, rows)
+    variance = fit.scale * errors.variance(block) + residual_part(fit, source, rows, interval)
+    if interval in ("observation", "new_cluster"):
+        unseen = source.block(solved, range(len(solved.theta_map.k)), rows)
+        for f, codes in enumerate(unseen.codes):
+            if f not in factors:
+                codes[:] = -1
+        variance += fit.scale * errors.new_level_variance(unseen, errors.levels.T)
+    return variance, np.inf
+
+
+def fixed_errors(fit, source, errors, factors, interval, rows):
+    """Variances (m,) of ``x'beta`` and of new levels and observations, and Satterthwaite's df.
+
+    ``f = x'C x + z'Sigma z + sigma^2 / w`` has gradient g in ``(theta, log sigma^2)``, and
+    ``df = 2 f^2 / g'A g`` with A the covariance of those parameters.
+    """
+    estimates, calculus = fit._estimates, fit._solved.calculus
+    X = source.X(estimates.kept, rows)
+    f = np.einsum("ni,ij,nj->n", X, fit._vcov, X, optimize=True)
+    g = np.einsum("ni,mij,nj->nm", X, calculus.jacobian, X, optimize=True)
+    if interval in ("observation", "new_cluster"):
+        j = 0
+        for term, T in zip(source.terms, estimates.terms, strict=True):
+            Z, q = source.Z(term, rows), len(T)
+            L = np.zeros((q, q))
+            entries = [(a, b) for b in range(q) for a in range(b, q)]
+            for place, (a, b) in enumerate(entries):
+                L[a, b] = estimates.theta[j + place]
+            new = fit.scale * np.einsum("ni,ni->n", Z @ T, Z)
+            f += new
+            g[:, -1] += new
+            ZL = Z @ L
+            for a, b in entries:  # d(L L') = e_a e_b'L' + L e_b e_a'
+                g[:, j] += 2.0 * fit.scale * Z[:, a] * ZL[:, b]
+                j += 1
+    noise = residual_part(fit, source, rows, interval)
+    f, g[:, -1] = f + noise, g[:, -1] + noise
+    spread = np.einsum("nm,mk,nk->n", g, calculus.covariance, g)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = np.where(spread > 0, 2.0 * f**2 / spread, np.inf)
+    return f, df
+
+
+def predict_given(fit, newdata, given, re, new_levels, interval, level, se):
+    """Predictions for ``newdata`` after the rows ``given`` were seen too, variances as fitted."""
+    groups, spec, solved = fit._facts.factors, fit._spec, fit._solved
+    if interval == "new_cluster":
+        raise ValueError(
+            "condition_on is for levels that are known by some rows: interval 'new_cluster' is not"
+        )
+    if newdata is None:
+        raise ValueError("condition_on needs newdata: the rows to predict")
+    factors = chosen_factors(re, groups)
+    if len(factors) != len(groups):
+        raise ValueError("condition_on predicts with all random effects: re='all'")
+    errors = prediction_errors(fit, factors)
+    tables = [Table(newdata), Table(given)]
+    evaluated = [spec.evaluate(table) for table in tables]
+    sources = [new_source(spec, rows, new_weights(spec, t)) for rows, t in zip(evaluated, tables)]
+    residual = spec.response_values(tables[1])
+    if sources[1].missing is not None or np.isnan(residual).any():
+        raise DataError("rows to condition on miss values: leave those rows out")
+    if not 0 < sources[1].n <= MOST_GIVEN:
+        raise ModelError(f"condition_on has {sources[1].n} rows; between 1 and {MOST_GIVEN} are possible")
+    if fit._facts.weights_name is not None and sources[1].weights is None:
+        raise DataError("the fit has weights: name their column in lmer and give it in condition_on")
+    name_new_levels(spec, sources, tables, factors)
+    if new_levels == "error":
+        _refuse_unnamed(sources, evaluated[0], groups)
+    means = [
+        predict_new(spec, table, fit._beta, solved.random_effects, factors, groups, "population")
+        for table in tables
+    ]
+    rows, conditions = (source.block(solved, factors) for source in sources)
+    updated = update_by_rows(errors, rows, conditions, residual - means[1].to_numpy(), sources[1].weights)
+    mean = means[0] + updated.shift
+    if not se and interval is None:
+        return mean
+    noise = residual_part(fit, sources[0], slice(0, sources[0].n), interval)
+    variance = np.where(np.isnan(mean), np.nan, fit.scale * updated.variance + noise)
+    return error_table(mean, variance, np.inf, interval, level)
+
+
+def _refuse_unnamed(sources, evaluated, groups) -> None:
+    """Levels with no rows at all, neither in the fit nor given."""
+    for f, group in enumerate(groups):
+        new = sources[0].codes[f]
+        bad = (new < -1) & ~np.isin(new, sources[1].codes[f])
+        if sources[0].missing is not None:
+            bad &= ~sources[0].missing
+        if bad.any():
+            refuse_unknown({group: evaluated.unknown.get(group, [])})

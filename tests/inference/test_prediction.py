@@ -1,0 +1,231 @@
+"""Prediction errors against the inverse of the mixed-model equations, written out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from oracle.marginal import MODELS, Dense, dense_model, unbalanced
+
+import fastlmm_core as flm
+from fastlmm_core.inference import prediction_levels
+
+pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.ConvergenceWarning")
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return unbalanced()
+
+
+@pytest.fixture(scope="module")
+def fits(frame):
+    return {
+        name: flm.lmer(formula, frame, weights=weights, control=None)
+        for name, (formula, weights) in MODELS.items()
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_standard_errors_are_those_of_the_inverse_equations(fits, frame, name):
+    fit, dense = fits[name], dense_model(fits[name])
+    rows = np.hstack([dense.X, dense.Z])
+    expected = np.sqrt(dense.s2 * np.einsum("ni,ij,nj->n", rows, dense.inverse_equations(), rows))
+    table = fit.predict(se=True)
+    np.testing.assert_allclose(table["se"], expected, rtol=1e-9)
+    np.testing.assert_allclose(table["mean"], fit.fittedvalues, rtol=1e-12)
+    np.testing.assert_allclose(fit.predict(frame, se=True), table, rtol=1e-12)
+    observed = fit.predict(frame, interval="observation")
+    np.testing.assert_allclose(observed["se"] ** 2, expected**2 + fit.scale / dense.w, rtol=1e-9)
+    np.testing.assert_allclose(observed["upper"] - observed["mean"], 1.959963984540054 * observed["se"])
+
+
+def test_henderson_inverse_is_that_of_the_coefficient_matrix(fits):
+    from fastlmm_core.mme.henderson import coefficient_matrix
+
+    dense = dense_model(fits["intercept"])
+    C = coefficient_matrix(dense.X, dense.Z, dense.T, dense.w)
+    np.testing.assert_allclose(np.linalg.inv(C), dense.inverse_equations(), rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["nested", "crossed", "slopes"])
+def test_some_groups_only(fits, name):
+    fit, dense = fits[name], dense_model(fits[name])
+    # the first term is id's, q columns per level
+    q = len(fit._facts.terms[0].names)
+    size = q * fit.ngroups["id"]
+    Z = dense.Z.copy()
+    Z[:, size:] = 0.0
+    rows = np.hstack([dense.X, Z])
+    expected = dense.s2 * np.einsum("ni,ij,nj->n", rows, dense.inverse_equations(), rows)
+    table = fit.predict(re=["id"], interval="mean")
+    np.testing.assert_allclose(table["se"] ** 2, expected, rtol=1e-9)
+    rest = dense.Z - Z
+    new = dense.s2 * np.einsum("ni,ij,nj->n", rest, dense.T, rest)
+    drawn = fit.predict(re=["id"], interval="new_cluster")
+    np.testing.assert_allclose(drawn["se"] ** 2, expected + new, rtol=1e-9)
+
+
+def test_levels_that_are_not_each_others_ancestors(fits, frame):
+    """id p00 belongs to s0 in a0; asked for in another site and area, every block between them enters."""
+    fit, dense = fits["nested"], dense_model(fits["nested"])
+    moved = frame.iloc[:12].assign(site="s3", area="a0")
+    design = fit._rows.design
+    Z = []
+    for term in design.terms:
+        factor = design.factors[term.factor]
+        codes = pd.Index(factor.levels).get_indexer(moved[factor.name])
+        values = np.column_stack([np.ones(12), moved["x"]])[:, : len(term.columns)]
+        block = np.zeros((12, len(factor.levels) * values.shape[1]))
+        for r in range(12):
+            block[r, codes[r] * values.shape[1] : (codes[r] + 1) * values.shape[1]] = values[r]
+        Z.append(block)
+    rows = np.hstack([dense.X[:12], *Z])
+    expected = dense.s2 * np.einsum("ni,ij,nj->n", rows, dense.inverse_equations(), rows)
+    np.testing.assert_allclose(fit.predict(moved, se=True)["se"] ** 2, expected, rtol=1e-9)
+
+
+def test_population_intervals_use_satterthwaite(fits, frame):
+    fit = fits["slopes"]
+    mean = fit.predict(frame, re="none", interval="mean", level=0.9)
+    design = np.column_stack([np.ones(len(frame)), frame["x"]])
+    expected = np.sqrt(np.einsum("ni,ij,nj->n", design, fit.cov_params().to_numpy(), design))
+    np.testing.assert_allclose(mean["se"], expected, rtol=1e-12)
+    # at x = 0 it is the intercept's own interval
+    origin = fit.predict(pd.DataFrame({"x": [0.0]}), re="none", interval="mean")
+    np.testing.assert_allclose(
+        origin[["lower", "upper"]].iloc[0], fit.conf_int().loc["Intercept"], rtol=1e-10
+    )
+    new = fit.predict(frame, interval="new_cluster", re="none")
+    random = np.einsum("ni,ij,nj->n", design, fit.cov_re["id"].to_numpy(), design)
+    np.testing.assert_allclose(new["se"] ** 2, expected**2 + random, rtol=1e-12)
+    whole = fit.predict(frame, interval="observation", re="none")
+    np.testing.assert_allclose(whole["se"] ** 2, new["se"] ** 2 + fit.scale, rtol=1e-12)
+
+
+def test_df_of_a_new_cluster_by_differences(fits, frame):
+    """df = 2 f^2 / g'A g with g from differences of f in theta and log sigma^2."""
+    from scipy import stats
+
+    fit = fits["slopes"]
+    theta, dense = fit.theta, dense_model(fit)
+    x = np.array([1.0, 5.0])
+
+    def variance(theta, log_s2):
+        L = np.array([[theta[0], 0.0], [theta[1], theta[2]]])
+        T = np.kron(np.eye(fit.ngroups["id"]), L @ L.T)
+        model = Dense(dense.X, dense.y, dense.Z, T, dense.w, np.exp(log_s2))
+        return np.exp(log_s2) * (x @ model.Q @ x + x @ L @ L.T @ x + 1.0)
+
+    at = np.append(theta, np.log(fit.scale))
+    g = np.array([(variance(*(split(at + e))) - variance(*(split(at - e)))) / 2e-5 for e in 1e-5 * np.eye(4)])
+    f = variance(*split(at))
+    df = 2 * f**2 / (g @ fit._solved.calculus.covariance @ g)
+    table = fit.predict(pd.DataFrame({"x": [5.0]}), re="none", interval="observation")
+    reach = (table["upper"] - table["mean"]) / table["se"]
+    np.testing.assert_allclose(reach, stats.t.ppf(0.975, df), rtol=1e-6)
+
+
+def split(values):
+    return values[:-1], values[-1]
+
+
+def test_new_levels_and_missing_rows(fits, frame):
+    fit = fits["slopes"]
+    new = frame.iloc[:4].assign(id=["p00", "nobody", "p01", None])
+    with pytest.raises(flm.DataError, match="nobody"):
+        fit.predict(new, se=True)
+    table = fit.predict(new, se=True, new_levels="population")
+    assert np.isnan(table["se"].iloc[3]) and np.isnan(table["mean"].iloc[3])
+    alone = fit.predict(new, re="none", se=True)
+    np.testing.assert_allclose(table.iloc[1], alone.iloc[1], rtol=1e-12)
+    wide = fit.predict(new, interval="observation", new_levels="population")
+    wanted = fit.predict(new, interval="observation", re="none")
+    np.testing.assert_allclose(wide["se"].iloc[1], wanted["se"].iloc[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["slopes", "weighted", "nested", "crossed"])
+def test_rows_to_condition_on_are_the_equations_with_the_rows_added(fits, frame, name):
+    """New and known levels alike: the model of all rows, at the variances of the fit to some of them."""
+    formula, weights = MODELS[name]
+    held = frame["id"].isin(["p02", "p03", "p07"]) | (frame.index % 11 == 0)
+    part = flm.lmer(formula, frame[~held], weights=weights)
+    whole = flm.lmer(formula, frame, weights=weights)
+    whole._estimates.__dict__.update(terms=part._estimates.terms)
+    model = dense_model(whole)
+    model.s2 = part.scale
+    target = frame[frame["id"].isin(["p02", "p07", "p05"])]
+    rows = np.hstack([model.X, model.Z])[target.index]
+    given = frame[held]
+    table = part.predict(target, condition_on=given, se=True)
+    np.testing.assert_allclose(table["mean"], rows @ np.append(model.beta, model.b), rtol=1e-9)
+    expected = model.s2 * np.einsum("ni,ij,nj->n", rows, model.inverse_equations(), rows)
+    np.testing.assert_allclose(table["se"] ** 2, expected, rtol=1e-8)
+    np.testing.assert_allclose(part.predict(target, condition_on=given), table["mean"], rtol=1e-14)
+
+
+def test_what_cannot_be_conditioned_on(fits, frame):
+    fit = fits["slopes"]
+    with pytest.raises(flm.DataError, match="q1"):
+        fit.predict(frame[:2].assign(id="q1"), condition_on=frame[:2].assign(id="q2"))
+    with pytest.raises(flm.DataError, match="miss"):
+        fit.predict(frame[:2], condition_on=frame[:2].assign(y=np.nan))
+    with pytest.raises(ValueError, match="newdata"):
+        fit.predict(condition_on=frame[:2])
+    with pytest.raises(ValueError, match="new_cluster"):
+        fit.predict(frame[:2], condition_on=frame[:2], interval="new_cluster")
+    with pytest.raises(flm.DataError, match="column"):
+        fits["weighted"].predict(frame[:2], condition_on=frame[:2].drop(columns="w"))
+
+
+def test_options(fits):
+    with pytest.raises(ValueError, match="new_cluster"):
+        fits["slopes"].predict(interval="prediction")
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        fits["slopes"].predict(interval="mean", level=95)
+
+
+def test_crossed_factors_over_the_limit_say_so(frame, monkeypatch):
+    monkeypatch.setattr(prediction_levels, "DENSE_LIMIT", 3)
+    fit = flm.lmer(MODELS["crossed"][0], frame)
+    with pytest.raises(flm.ModelError, match="6 x 6"):
+        fit.predict(se=True)
+    assert fit.predict(re="none", se=True)["se"].notna().all()
+
+
+def test_saved_fits_have_errors_of_population_means(fits, frame, tmp_path):
+    fit = fits["slopes"]
+    flm.save(fit, tmp_path / "fit.flm")
+    read = flm.load(tmp_path / "fit.flm")
+    for interval in ("mean", "observation", "new_cluster"):
+        np.testing.assert_allclose(
+            read.predict(frame, re="none", interval=interval),
+            fit.predict(frame, re="none", interval=interval),
+            rtol=1e-12,
+        )
+    with pytest.raises(flm.DataError, match="re='none'"):
+        read.predict(frame, se=True)
+
+
+def test_coverage():
+    """Intervals cover what they say they cover: 120 data sets, binomial error about 2 %."""
+    rng = np.random.default_rng(8)
+    groups, size = 40, 5
+    codes = np.repeat(np.arange(groups), size)
+    x = np.tile(np.arange(size) - 2.0, groups)
+    hits = {"mean": [], "observation": [], "new_cluster": [], "population": []}
+    for _ in range(120):
+        b = rng.normal(0, [2.0, 0.5], (groups, 2))
+        truth = 1.0 + 0.3 * x + b[codes, 0] + b[codes, 1] * x
+        y = truth + rng.normal(0, 1.0, len(x))
+        fit = flm.lmer("y ~ x + (x | g)", pd.DataFrame({"y": y, "x": x, "g": codes.astype(str)}))
+        again = truth + rng.normal(0, 1.0, len(x))
+        fresh = rng.normal(0, [2.0, 0.5], (len(x), 2))
+        other = 1.0 + 0.3 * x + fresh[:, 0] + fresh[:, 1] * x
+        new = {"mean": truth, "observation": again, "new_cluster": other}
+        for interval, value in new.items():
+            table = fit.predict(interval=interval)
+            hits[interval].append(np.mean((table["lower"] <= value) & (value <= table["upper"])))
+        table = fit.predict(re="none", interval="mean")
+        hits["population"].append(np.mean((table["lower"] <= 1 + 0.3 * x) & (1 + 0.3 * x <= table["upper"])))
+    for interval, found in hits.items():
+        slack = 3.5 * np.std(found) / np.sqrt(len(found))
+        assert abs(np.mean(found) - 0.95) < slack + 0.01, (interval, np.mean(found))
