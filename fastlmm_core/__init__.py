@@ -8,6 +8,7 @@ from fastlmm_core.errors import (
     FastLMMError,
     FormulaError,
     ModelError,
+    MonteCarloWarning,
     NumericalError,
     RankWarning,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "FastLMMError",
     "FormulaError",
     "ModelError",
+    "MonteCarloWarning",
     "NumericalError",
     "RankWarning",
     "__version__",

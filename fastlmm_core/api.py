@@ -228,6 +228,7 @@ def _engine(products, kept, control: Control | None, threads: int):
     else:
         available["dense"] = "crossed"
         available["sparse"] = "sparse"
+        available["iterative"] = "iterative"
     if wanted not in available:
         kind = "nested" if products.structure == "tree" else "crossed"
         raise ValueError(

@@ -33,5 +33,9 @@ class RankWarning(UserWarning):
     """Aliased columns of the fixed effects were dropped."""
 
 
+class MonteCarloWarning(UserWarning):
+    """A number was asked for that random probes estimate with an error that may matter."""
+
+
 class ConvergenceWarning(UserWarning):
     """A fit ended without a certificate of optimality."""

@@ -101,7 +101,8 @@ def theta_hessian(
 ) -> np.ndarray:
     """Observed Hessian (n_theta, n_theta) of the profiled objective in theta, original units.
 
-    Exact for one grouping factor.  Otherwise by differences of the analytic
+    Exact for one grouping factor, average information where the gradient is estimated from
+    probes.  Otherwise by differences of the analytic
     gradient, central or, where one gradient is expensive, one-sided; T is a
     smooth function of theta also across a diagonal entry of 0.  ``point`` saves
     an evaluation when the objective at theta is at hand.
@@ -111,7 +112,9 @@ def theta_hessian(
         point = objective.evaluate(theta_map.to_Lambda(theta))
     objective.gradient(point)
     directions = theta_map.directions(theta)
-    H = hessian_T(objective, point, directions)
+    # an estimated gradient has no observed Hessian to differentiate: average information stands in
+    stochastic = getattr(objective.engine, "stochastic", False)
+    H = hessian_T(objective, point, directions, "average" if stochastic else "exact")
     if H is not None:
         for (j, m), (f, second) in theta_map.second_directions(theta).items():
             term = float((point.D[f] * second).sum())

@@ -84,6 +84,7 @@ class IterativeEngine:
         self.k = tuple(len(z) for z in cp.z)
         self.levels = tuple(cp.levels)
         self.p = len(columns) - 1
+        self.n_threads = n_threads
         self.m = int(arrays.offset[-1])
         self.tol, self.seed = tol, seed
         self._leaf_factor, self._stacked = cp.order[0], tuple(cp.order[1:])
@@ -96,9 +97,10 @@ class IterativeEngine:
         self._state: _State | None = None
         self.set_probes(probes or DEFAULT_PROBES)
 
-    def set_probes(self, count: int) -> None:
+    def set_probes(self, count: int, seed: int | None = None) -> None:
         """Use ``count`` probes per stacked column of Z from the next `factorize` on; the first ones stay."""
         self.probes = int(count)
+        self.seed = self.seed if seed is None else int(seed)
         stacked = self._stacked
         self._sets = probe_sets([self.levels[f] for f in stacked], [self.k[f] for f in stacked], self.probes, self.seed)
         if self._state is not None:

@@ -1,7 +1,7 @@
 """What is known about the end of a search."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 
 class Step(NamedTuple):
@@ -20,12 +20,16 @@ class MonteCarlo:
     ``loglik_sd`` of the log-likelihood; ``probes`` per factor.
     """
 
+    NOTABLE_SD: ClassVar[float] = 0.05
+    """Of the log-likelihood; above it, whoever reads the value is warned."""
+
     theta: tuple[float, ...]
     loglik_sd: float
     probes: int
 
     @property
     def worst(self) -> float:
+        """Largest error of a theta."""
         return max((error for error in self.theta if error == error), default=0.0)
 
 

@@ -115,6 +115,14 @@ def minimize(
     NumericalError : the objective cannot be evaluated at any starting value.
     """
     control = control or Control()
+    if getattr(objective.engine, "stochastic", False):
+        from fastlmm_core.optimize.score import solve_score
+
+        return solve_score(objective, theta_map, start=start, control=control, names=names)
+    if start is None and getattr(objective.engine, "scout", None) is not None:
+        from fastlmm_core.optimize.score import scouted_start
+
+        start = scouted_start(objective, theta_map, control)
     values, gradients = objective.n_values, objective.n_gradients
     best: _Search | None = None
     done = 0

@@ -1,12 +1,13 @@
 """What `lmer` returns: an immutable fit with accessors, each computed on request."""
 
+import warnings
 from functools import cached_property
 from math import log
 
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.errors import DataError
+from fastlmm_core.errors import DataError, MonteCarloWarning
 from fastlmm_core.inference.satterthwaite import coefficient_df
 from fastlmm_core.results.coefficients import FixedEffects, choose
 from fastlmm_core.results.diagnostics import Diagnostics
@@ -192,7 +193,22 @@ class LMMResults(FixedEffects, Diagnostics, Resampling, Testing):
 
     @property
     def llf(self) -> float:
-        """Log-likelihood; of a REML fit the restricted one."""
+        """Log-likelihood; of a REML fit the restricted one.
+
+        An iterative fit estimates it, with the sd ``convergence.monte_carlo.loglik_sd``.
+
+        Warns
+        -----
+        MonteCarloWarning : that sd is above 0.05.
+        """
+        errors = self.convergence.monte_carlo
+        if errors is not None and errors.loglik_sd > errors.NOTABLE_SD:
+            warnings.warn(
+                f"the log-likelihood is an estimate with sd {errors.loglik_sd:.2g}: differences between models "
+                "below a few of these mean nothing; more probes (Control(probes=)) narrow it",
+                MonteCarloWarning,
+                stacklevel=2,
+            )
         return -0.5 * self._estimates.objective
 
     @property

@@ -1,10 +1,12 @@
 """Summaries: text as lmerTest and R print it, HTML for notebooks, DataFrames for the rest."""
 
+import warnings
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.errors import MonteCarloWarning
 from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.results import render
 from fastlmm_core.results.numbers import format_common, format_one, format_pvalues
@@ -100,7 +102,9 @@ class MixedSummary(Summary):
 
     def _criteria(self) -> tuple[list[str], list[str]]:
         fit = self._fit
-        values = format_common(np.round([fit.aic, fit.bic, fit.llf, fit.deviance], 1), 7)
+        with warnings.catch_warnings():  # the notes say how well the log-likelihood is known
+            warnings.simplefilter("ignore", MonteCarloWarning)
+            values = format_common(np.round([fit.aic, fit.bic, fit.llf, fit.deviance], 1), 7)
         return ["AIC", "BIC", "logLik", "deviance", "df.resid"], [*values, str(fit.df_resid)]
 
     def _criterion_text(self) -> str:
@@ -121,6 +125,12 @@ class MixedSummary(Summary):
             f"Rows: {facts.rows}",
             "df: Satterthwaite, from the exact information of theta and sigma",
         ]
+        if (errors := fit.convergence.monte_carlo) is not None:
+            lines[-1] = "df: Satterthwaite, from the average information of theta and sigma (approximate)"
+            lines.append(
+                f"Monte Carlo: {errors.probes} probes; error of theta at most {errors.worst:.2g} standard errors; "
+                f"the log-likelihood is an estimate with sd {errors.loglik_sd:.2g}"
+            )
         if fit.is_singular:
             lines.append(
                 "Singular fit: a variance is zero or a correlation is 1 or -1 (some theta is at its bound)"
