@@ -2,9 +2,11 @@
 
 from functools import cached_property
 
+import pandas as pd
+
 from fastlmm_core.errors import DataError
 from fastlmm_core.inference.prediction import prediction_errors
-from fastlmm_core.results import predict_errors
+from fastlmm_core.results import predict_errors, reliability
 from fastlmm_core.results.predict import chosen_factors, predict_new
 
 
@@ -80,3 +82,44 @@ class Diagnostics:
             return self._rows.series(self._rows.mean(factors), "predicted")
         effects = self._solved.random_effects if factors else ()
         return predict_new(self._spec, newdata, self._beta, effects, factors, groups, new_levels)
+
+    # random effects
+
+    def reliability(self) -> dict:
+        """Reliability of each predicted random effect, dict group -> DataFrame levels x columns.
+
+        ``1 - PEV / variance``: 0 for a level without information, 1 for one that is known exactly.
+        PEV is Henderson's prediction error variance, which includes the uncertainty of beta;
+        NaN for terms whose variance is estimated as 0.
+
+        Notes
+        -----
+        Henderson (1975), doi:10.2307/2529430; Mrode (2014), *Linear Models for the Prediction of Animal
+        Breeding Values*, section 3.4.
+        """
+        return reliability.reliability_frames(self)
+
+    def ranef_table(self, level: float = 0.95) -> pd.DataFrame:
+        """Random effects as rows ``group, term, level, value, cond_sd, pev, lower, upper``.
+
+        Parameters
+        ----------
+        level : coverage of the limits.
+
+        Returns
+        -------
+        DataFrame : ``cond_sd`` is lme4's, given beta; ``pev`` the prediction error variance
+            ``Var(b^ - b)``, beta's uncertainty included; the limits are ``value -+ z sqrt(pev)``.
+        """
+        return reliability.ranef_long(self, level)
+
+    def joint_cov(self) -> pd.DataFrame:
+        """Joint covariance of ``(beta^, b^ - b)``, the inverse of the mixed-model equations times sigma^2.
+
+        Rows and columns are labelled ``(group, level, term)``; fixed effects have group ``"fixed"``.
+
+        Raises
+        ------
+        ModelError : more than 3000 effects.
+        """
+        return reliability.joint_frame(self)
