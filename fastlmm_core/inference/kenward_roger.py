@@ -73,13 +73,13 @@ class KenwardRoger:
             return q, np.inf, 1.0
         return q, *matched_f(q, A1, A2)
 
-    def joint_test(self, L: np.ndarray, beta: np.ndarray, rhs=0.0) -> tuple[float, int, float]:
-        """Scaled F and its degrees of freedom (numerator, denominator) for ``L beta = rhs``."""
+    def joint_test(self, L: np.ndarray, beta: np.ndarray, rhs=0.0) -> tuple[float, int, float, float]:
+        """Scaled F, its degrees of freedom (numerator, denominator) and the factor, for ``L beta = rhs``."""
         q, df, factor = self.df(L)
         values, vectors = np.linalg.eigh(L @ self.adjusted @ L.T)
         used = np.argsort(values)[len(values) - q :]
         t2 = (vectors[:, used].T @ (L @ beta - rhs)) ** 2 / values[used]
-        return float(factor * t2.mean()), q, df
+        return float(factor * t2.mean()), q, df, factor
 
     def coefficient_df(self) -> np.ndarray:
         """Degrees of freedom (r,) of each coefficient."""

@@ -5,13 +5,22 @@ L has a column per coefficient that is kept.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from fastlmm_core.inference.estimates import VarianceCalculus
 from fastlmm_core.inference.kenward_roger import KenwardRoger
 from fastlmm_core.inference.satterthwaite import contrast_df, joint_test
+
+
+class JointTest(NamedTuple):
+    """F with its numerator and denominator degrees of freedom; ``factor`` is already in F."""
+
+    F: float
+    num_df: int
+    den_df: float
+    factor: float = 1.0
 
 
 class Method(Protocol):
@@ -23,8 +32,8 @@ class Method(Protocol):
     def df(self, L: np.ndarray) -> np.ndarray:
         """Degrees of freedom (c,) of the rows of L (c, r)."""
 
-    def joint(self, L: np.ndarray, beta: np.ndarray, rhs) -> tuple[float, int, float]:
-        """F, numerator and denominator degrees of freedom of ``L beta = rhs``."""
+    def joint(self, L: np.ndarray, beta: np.ndarray, rhs) -> JointTest:
+        """F test of ``L beta = rhs``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +47,8 @@ class Satterthwaite:
     def df(self, L: np.ndarray) -> np.ndarray:
         return contrast_df(L, self.vcov, self.calculus)
 
-    def joint(self, L: np.ndarray, beta: np.ndarray, rhs=0.0) -> tuple[float, int, float]:
-        return joint_test(L, beta, self.vcov, self.calculus, rhs)
+    def joint(self, L: np.ndarray, beta: np.ndarray, rhs=0.0) -> JointTest:
+        return JointTest(*joint_test(L, beta, self.vcov, self.calculus, rhs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +65,8 @@ class AdjustedTests:
     def df(self, L: np.ndarray) -> np.ndarray:
         return self.found.single_df(L)
 
-    def joint(self, L: np.ndarray, beta: np.ndarray, rhs=0.0) -> tuple[float, int, float]:
-        return self.found.joint_test(L, beta, rhs)
+    def joint(self, L: np.ndarray, beta: np.ndarray, rhs=0.0) -> JointTest:
+        return JointTest(*self.found.joint_test(L, beta, rhs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +80,8 @@ class Residual:
     def df(self, L: np.ndarray) -> np.ndarray:
         return np.full(len(L), float(self.df_resid))
 
-    def joint(self, L: np.ndarray, beta: np.ndarray, rhs=0.0) -> tuple[float, int, float]:
+    def joint(self, L: np.ndarray, beta: np.ndarray, rhs=0.0) -> JointTest:
         values, vectors = np.linalg.eigh(L @ self.vcov @ L.T)
         used = values > 1e-10 * values.max()
         t2 = (vectors[:, used].T @ (L @ beta - rhs)) ** 2 / values[used]
-        return float(t2.mean()), int(used.sum()), float(self.df_resid)
+        return JointTest(float(t2.mean()), int(used.sum()), float(self.df_resid))

@@ -42,6 +42,10 @@ class LMResults(FixedEffects, Testing):
         return {"residual": lambda: Residual(self._vcov, self.df_resid)}
 
     @property
+    def _anova_weights(self):
+        return self._rows.design.weights
+
+    @property
     def _weighted(self) -> bool:
         return self._facts.weights_name is not None
 

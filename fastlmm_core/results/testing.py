@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.errors import RankWarning
+from fastlmm_core.inference.anova import term_hypotheses, type_number
 from fastlmm_core.inference.cells import Rows, alias_relations, estimable, representative_rows
 from fastlmm_core.inference.contrasts import hypotheses
 from fastlmm_core.inference.distributions import f_upper, t_quantile, t_two_sided
@@ -97,6 +98,59 @@ class Testing:
             return self._joint_frame([("joint", asked.L)], method, asked.rhs)
         return self._contrast_frame(asked.L, method, asked.rhs, level, asked.labels)
 
+    def anova(self, type=3, ddf: str | None = None) -> pd.DataFrame:
+        """F tests of the terms of the fixed part, as lmerTest's ``anova``.
+
+        Parameters
+        ----------
+        type : 1, 2, 3 or ``"I"``, ``"II"``, ``"III"``
+            I: terms in the order of the formula; II: each after all terms that do not contain it;
+            III: each averaged over the levels of the others (does not depend on the coding).
+        ddf : ``"satterthwaite"`` (default) or ``"kenward-roger"``
+
+        Returns
+        -------
+        DataFrame
+            A row per term, columns ``sum_sq, mean_sq, num_df, den_df, F, p``; ``mean_sq`` is F times
+            sigma^2 (F before Kenward-Roger's factor).  A term without columns of its own is NaN.
+
+        Notes
+        -----
+        Kuznetsova, Brockhoff & Christensen (2017), doi:10.18637/jss.v082.i13.  Hypotheses of
+        types I and II weigh the rows of a mixed model equally, prior weights or not, as there.
+
+        Examples
+        --------
+        >>> import fastlmm_core as flm
+        >>> fit = flm.lmer("yield ~ nitro + Variety + (1 | Block / Variety)", flm.load_dataset("Oats"))
+        >>> fit.anova().round(3)  # doctest: +NORMALIZE_WHITESPACE
+                    sum_sq    mean_sq  num_df  den_df        F      p
+        nitro    19536.400  19536.400       1    53.0  118.000  0.000
+        Variety    493.000    246.500       2    10.0    1.489  0.272
+        """
+        number = type_number(type)
+        method = self._method(ddf)
+        found = term_hypotheses(
+            number, self._spec, self._kept, self._rows.design, lambda: self._representative,
+            self._anova_weights,
+        )  # fmt: skip
+        beta, rows = self._beta[self._kept], []
+        for _, L in found:
+            if not len(L):
+                rows.append([np.nan] * 6)
+                continue
+            F, q, df, factor = method.joint(L, beta, 0.0)
+            mean_sq = F / factor * self.scale
+            rows.append([mean_sq * q, mean_sq, q, df, F, f_upper(F, q, df)])
+        columns = ["sum_sq", "mean_sq", "num_df", "den_df", "F", "p"]
+        frame = pd.DataFrame(rows, columns=columns, index=pd.Index([name for name, _ in found], name="term"))
+        return frame.astype({"num_df": int}) if frame["num_df"].notna().all() else frame
+
+    @property
+    def _anova_weights(self) -> np.ndarray | None:
+        """Weights of rows in X'WX of hypotheses of types I and II."""
+        return None
+
     def _contrast_frame(self, L, method: Method, rhs, level: float, labels) -> pd.DataFrame:
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1, found {level!r}")
@@ -147,9 +201,8 @@ class Testing:
             good = bool(self._is_estimable(L).all())
             if not good:
                 self._warn_not_estimable([label])
-            found = (np.nan,) * 3
+            F = q = df = np.nan
             if good and L.any():
-                found = method.joint(L[:, self._kept], self._beta[self._kept], rhs)
-            F, q, df = found
+                F, q, df, _ = method.joint(L[:, self._kept], self._beta[self._kept], rhs)
             rows.append((F, q, df, f_upper(F, q, df) if np.isfinite(F) and np.isfinite(q) else np.nan))
         return pd.DataFrame(rows, columns=["F", "num_df", "den_df", "p"], index=[label for label, _ in tests])
