@@ -28,7 +28,7 @@ from fastlmm_core._kernels._crossed import DenseSchur, Leaf, downdate
 from fastlmm_core._typing import Float, Int64
 from fastlmm_core.crossprod.statistics import CrossProducts
 from fastlmm_core.errors import NumericalError
-from fastlmm_core.mme.crossed_arrays import PANEL_COLUMNS, crossed_arrays
+from fastlmm_core.mme.crossed_arrays import PANEL_COLUMNS, CrossedArrays, crossed_arrays
 from fastlmm_core.mme.engine import Direction, SecondMoments
 
 SMALLEST_SCALE = 1e-30
@@ -75,6 +75,13 @@ class CrossedEngine:
             raise ValueError("the crossed engine needs two or more factors, all in order")
         columns = np.append(cp.x[np.asarray(keep, np.intp)], cp.y).astype(np.int64)
         arrays = crossed_arrays(cp, columns)
+        self._take(cp, columns, arrays)
+        parallel = arrays.work * self.k[self._order[0]] >= LEAST_PARALLEL_WORK
+        self._leaf = Leaf(arrays.kernel, n_threads if parallel else 1)
+        self._schur = DenseSchur(self._leaf, PANEL_COLUMNS)
+
+    def _take(self, cp: CrossProducts, columns: Int64, arrays: CrossedArrays) -> None:
+        """What does not depend on how the Schur complement is kept."""
         self.k = tuple(len(z) for z in cp.z)
         self.levels = tuple(cp.levels)
         self.p = len(columns) - 1
@@ -84,9 +91,6 @@ class CrossedEngine:
         self._C = np.ascontiguousarray(cp.C[np.ix_(columns, columns)])
         self._B, self._Bc = arrays.B, arrays.Bc
         self._entries = len(arrays.kernel["index"])
-        parallel = arrays.work * self.k[self._order[0]] >= LEAST_PARALLEL_WORK
-        self._leaf = Leaf(arrays.kernel, n_threads if parallel else 1)
-        self._schur = DenseSchur(self._leaf, PANEL_COLUMNS)
         self._ready = False
 
     def factorize(self, Lambda: list[Float]) -> tuple[float, Float]:

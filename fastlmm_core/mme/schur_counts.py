@@ -18,10 +18,10 @@ SAMPLE = 200
 DENSE_SHARE = 0.5
 """Share of entries from which S is taken to be dense without looking further: its factor is denser still."""
 
-DENSE_RATE = 25e9
-"""Flops per second of a dense factor and inverse, one core."""
+DENSE_RATE = 80e9
+"""Flops per second of a dense factor and inverse, two cores; a sparse one has less for the second to do."""
 
-SPARSE_RATE = 12e9
+SPARSE_RATE = 30e9
 """Flops per second of a supernodal factor and selected inverse."""
 
 ENTRY_SECONDS = 1.5e-9
@@ -29,6 +29,9 @@ ENTRY_SECONDS = 1.5e-9
 
 STORED_SECONDS = 6e-9
 """Seconds per number of the factor that is moved rather than multiplied."""
+
+BYTES_PER_ENTRY = 40
+"""Of S: its values, their places, the inverse, the pattern and its ordering."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,15 @@ class SchurCounts:
     @property
     def sparse_fits(self) -> bool:
         """The sparse equations were counted and fit."""
-        return self.sparse_bytes is not None and (self.available is None or self.sparse_bytes <= self.available)
+        if self.sparse_bytes is None:
+            return False
+        return self.available is None or self.sparse_bytes <= self.available
 
     def describe(self) -> str:
         """The figures in one line."""
         text = f"m = {self.m} columns, S {self.density_S:.2g} full"
         if self.nnz_L is not None and self.flops is not None:
-            text += f", its factor {self.density_L:.2g} full ({self.nnz_L:.3g} entries, {self.flops:.2g} flops)"
+            text += f", its factor {self.density_L:.2g} ({self.nnz_L:.3g} entries, {self.flops:.2g} flops)"
         text += f"; dense {self.dense_bytes / 1e9:.2g} GB, {self.dense_seconds:.2g} s per step"
         if self.sparse_bytes is not None and self.sparse_seconds is not None:
             text += f"; sparse {self.sparse_bytes / 1e9:.2g} GB, {self.sparse_seconds:.2g} s per step"
@@ -109,9 +114,9 @@ def analyse_schur(cp: CrossProducts, n_threads: int = 1, always: bool = False) -
     nnz_S = int(max(estimate, m))
     bytes_dense, available = dense_bytes(cp, m), available_bytes()
     seconds_dense = ENTRY_SECONDS * 2 * work + float(m) ** 3 / DENSE_RATE
-    facts = {"m": m, "work": work, "dense_bytes": bytes_dense, "dense_seconds": seconds_dense, "available": available}
-    too_large = available is not None and 40 * nnz_S > available
-    if not always and (nnz_S > DENSE_SHARE * 0.5 * m * m or too_large):
+    facts = dict(m=m, work=work, dense_bytes=bytes_dense, dense_seconds=seconds_dense, available=available)
+    too_large = available is not None and BYTES_PER_ENTRY * nnz_S > available
+    if too_large or not always and nnz_S > DENSE_SHARE * 0.5 * m * m:
         counts = SchurCounts(
             nnz_S=nnz_S, exact=False, nnz_L=None, flops=None, sparse_bytes=None, sparse_seconds=None, **facts
         )
@@ -124,7 +129,8 @@ def analyse_schur(cp: CrossProducts, n_threads: int = 1, always: bool = False) -
         nnz_L=symbolic.nnz,
         flops=symbolic.flops,
         sparse_bytes=sparse_bytes(cp, symbolic),
-        sparse_seconds=ENTRY_SECONDS * 2 * work + 3 * symbolic.flops / SPARSE_RATE + STORED_SECONDS * 3 * symbolic.nnz,
+        sparse_seconds=2 * ENTRY_SECONDS * work
+        + 3 * (symbolic.flops / SPARSE_RATE + STORED_SECONDS * symbolic.nnz),
         **facts,
     )
     return SchurAnalysis(counts, symbolic)
@@ -153,8 +159,8 @@ def meeting_units(cp: CrossProducts, n_threads: int) -> tuple[Meeting, Int32, fl
     index = np.zeros(max(row_ptr[-1], 1), np.int32)
     for first, pair, place in zip(unit, pairs, places):
         index[place] = first + pair.indices
-    by_unit = transpose_entries(int(unit[-1]), row_ptr, index[: row_ptr[-1]], np.zeros(len(row_ptr) - 1, np.uint8))
-    col_ptr, _, entry, level, _ = by_unit
+    none_heavy = np.zeros(len(row_ptr) - 1, np.uint8)
+    col_ptr, _, entry, level, _ = transpose_entries(len(width), row_ptr, index[: row_ptr[-1]], none_heavy)
     stacked_ptr, stacked_unit = _stacked_pairs(cp, stacked, unit)
     arrays = {
         "row_ptr": row_ptr,

@@ -70,19 +70,18 @@ class SparseSchurEngine(CrossedEngine):
             raise ModelError(f"the sparse equations do not fit in memory: {self.counts.describe()}")
         columns = np.append(cp.x[np.asarray(keep, np.intp)], cp.y).astype(np.int64)
         arrays = crossed_arrays(cp, columns, dense=False)
-        self.k = tuple(len(z) for z in cp.z)
-        self.levels = tuple(cp.levels)
-        self.p = len(columns) - 1
-        self.m = int(arrays.offset[-1])
-        self._order = tuple(cp.order)
-        self._rows = dict(zip(cp.order[1:], zip(arrays.offset[:-1].tolist(), arrays.offset[1:].tolist())))
-        self._C = np.ascontiguousarray(cp.C[np.ix_(columns, columns)])
-        self._B, self._Bc = arrays.B, arrays.Bc
+        self._nnz = symbolic.nnz
+        self._take(cp, columns, arrays)
         work = arrays.work * self.k[self._order[0]] + (self.counts.flops or 0)
         threads = n_threads if work >= LEAST_PARALLEL_WORK else 1
         self._leaf = Leaf(arrays.kernel, threads)
         self._schur: SparseSchur = SparseSchur(arrays.kernel, symbolic, threads)  # type: ignore[assignment]
-        self._ready = False
+
+    @property
+    def columns_work(self) -> float:
+        """Multiplications for all columns of Z'V0^-1 Z by `inverse_columns`."""
+        columns = sum(G * k for G, k in zip(self.levels, self.k))
+        return columns * (2.0 * self._nnz + 4.0 * self._entries * self.k[self._order[0]])
 
     def _scales(self, Lambda: list[Float]) -> tuple[list[Float], Float]:
         inverse, scales = super()._scales(Lambda)

@@ -95,6 +95,8 @@ def order_pattern(pattern: BlockPattern, rule: str | np.ndarray = MINIMUM_DEGREE
     if rule == NATURAL:
         return Ordering(np.arange(units, dtype=np.int32), rule, ptr, idx)
     if rule != MINIMUM_DEGREE:
-        raise ValueError(f"unknown ordering rule {rule!r}; choose {MINIMUM_DEGREE!r}, {NATURAL!r} or a permutation")
+        raise ValueError(
+            f"unknown ordering rule {rule!r}; choose {MINIMUM_DEGREE!r}, {NATURAL!r} or a permutation"
+        )
     dense = int(max(16, 10 * np.sqrt(units)))
     return Ordering(_sparse.minimum_degree(ptr, idx, pattern.width, dense), rule, ptr, idx)

@@ -19,7 +19,7 @@ class SelectedInverse:
         self.values = np.empty(factor.symbolic.pattern.n_values)
 
     def update(self) -> Float:
-        """Entries of the inverse laid out as the matrix's values (n_values,), overwritten by the next call."""
+        """Entries of the inverse laid out as the values of the matrix (n_values,); until the next call."""
         self._factor._check()
         self._factor.supernodes.panels.invert(self._factor.L, self._Z, self.values)
         return self.values

@@ -63,7 +63,7 @@ cdef extern from "flm_sparse.h" nogil:
     int64_t flm_supernodes(int64_t, const int32_t *, const int64_t *, const int32_t *, int32_t *, int64_t *,
                            int32_t *) noexcept
     flm_status flm_factor_tasks(int64_t, const int64_t *, const int64_t *, const int32_t *, int32_t *,
-                                int32_t *, int32_t *, int64_t *, int64_t *) noexcept
+                                int32_t *, int32_t *, int64_t *, int64_t *, double *) noexcept
     flm_status flm_factor_rows(const flm_factor *, const int64_t *, const int32_t *, const int32_t *,
                                const int32_t *) noexcept
     void flm_factor_targets(const flm_factor *, const int64_t *, const int64_t *, const int32_t *,
@@ -84,6 +84,9 @@ BLAS.dtrsm = cython_blas.dtrsm
 BLAS.dsymm = cython_blas.dsymm
 BLAS.dsyrk = cython_blas.dsyrk
 BLAS.dgemm = cython_blas.dgemm
+
+
+LEAST_SHARE = 0.5  # of the factor's work in independent subtrees, from which threads work on these
 
 
 cdef int raise_for(flm_status status) except -1:
@@ -219,7 +222,8 @@ cdef class Panels:
         child_count = np.bincount(up[up >= 0], minlength=nodes)
         cdef int64_t[::1] first = arrays["column"][arrays["unit_ptr"]]
         cdef int64_t[::1] child_ptr = np.concatenate([[0], np.cumsum(child_count)]).astype(np.int64)
-        children = np.argsort(up, kind="stable").astype(np.int32)[np.count_nonzero(up < 0):]
+        roots = int(np.count_nonzero(up < 0))
+        children = np.argsort(up, kind="stable").astype(np.int32)[roots:]
         cdef int32_t[::1] child = np.append(children, np.int32(0))
         nc, ni = np.diff(first.base), np.diff(arrays["row_ptr"])
         cdef int64_t[::1] panel = np.concatenate([[0], np.cumsum(nc * (nc + ni))]).astype(np.int64)
@@ -227,6 +231,7 @@ cdef class Panels:
         cdef int32_t[::1] rel = np.empty(row_ptr[f.nodes] + 1, np.int32)
         cdef int32_t[::1] start = np.empty(nodes, np.int32), task = np.empty(nodes, np.int32)
         cdef int32_t[::1] top = np.empty(nodes, np.int32)
+        cdef double share = 0
         f.unit_ptr, f.column, f.first, f.parent = &unit_ptr[0], &column[0], &first[0], &parent[0]
         f.start, f.row_ptr, f.rows, f.rel, f.panel = &start[0], &row_ptr[0], &rows[0], &rel[0], &panel[0]
         f.child_ptr, f.child, f.task, f.top = &child_ptr[0], &child[0], &task[0], &top[0]
@@ -234,7 +239,9 @@ cdef class Panels:
         arrays.update(first=first, child_ptr=child_ptr, child=child, panel=panel, rows=rows, rel=rel, start=start,
                       task=task, top=top)
         raise_for(flm_factor_tasks(f.nodes, f.first, f.row_ptr, f.parent, &start[0], &task[0], &top[0],
-                                   &f.n_tasks, &f.n_top))
+                                   &f.n_tasks, &f.n_top, &share))
+        if share < LEAST_SHARE:
+            f.n_threads = 1  # the rest is for BLAS, whose threads would have to share the cores with ours
         cdef const int32_t *neighbours = entries(idx)
         cdef flm_status status
         with nogil:

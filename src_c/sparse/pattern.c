@@ -5,9 +5,11 @@
 #include <string.h>
 
 #define PIECES 32 /* a subtree with less than 1 / PIECES of the work is one task */
+#define LITTLE 1e8 /* work below which waking threads costs more than it saves */
 
 flm_status flm_factor_tasks(int64_t nodes, const int64_t *first, const int64_t *row_ptr, const int32_t *parent,
-                            int32_t *start, int32_t *task, int32_t *top, int64_t *n_tasks, int64_t *n_top)
+                            int32_t *start, int32_t *task, int32_t *top, int64_t *n_tasks, int64_t *n_top,
+                            double *share)
 {
     double *work = malloc((size_t)(nodes + 1) * sizeof *work), total = 0;
     if (!work) return FLM_NO_MEMORY;
@@ -25,13 +27,17 @@ flm_status flm_factor_tasks(int64_t nodes, const int64_t *first, const int64_t *
         if (start[s] < start[parent[s]]) start[parent[s]] = start[s];
     }
     const double limit = total / PIECES;
+    double below = 0;
     *n_tasks = *n_top = 0;
     for (int64_t s = 0; s < nodes; s++) {
-        if (work[s] > limit)
+        if (work[s] > limit) {
             top[(*n_top)++] = (int32_t)s;
-        else if (parent[s] == -1 || work[parent[s]] > limit)
+        } else if (parent[s] == -1 || work[parent[s]] > limit) {
             task[(*n_tasks)++] = (int32_t)s;
+            below += work[s];
+        }
     }
+    *share = total < LITTLE ? 0 : below / total;
     free(work);
     return FLM_OK;
 }
