@@ -4,29 +4,26 @@
 table -> design -> cross-products -> engine -> optimum -> estimates -> fit.
 """
 
-import sys
 import warnings
-from contextlib import contextmanager
-from time import perf_counter
 
 import numpy as np
 
-from fastlmm_core.criterion.profiled import ProfiledObjective
 from fastlmm_core.crossprod.gram import build_cross_products
-from fastlmm_core.crossprod.rank import check_rank
 from fastlmm_core.crossprod.threads import resolve_threads
 from fastlmm_core.data.table import Table
-from fastlmm_core.errors import ConvergenceWarning, FormulaError, ModelError, NumericalError, RankWarning
+from fastlmm_core.errors import ConvergenceWarning, FormulaError
+from fastlmm_core.fitting import (
+    Clock,
+    fixed_coordinates,
+    independent_columns,
+    mixed_facts,
+    solve,
+    theta_names,
+)
 from fastlmm_core.formula.design import build_design
 from fastlmm_core.formula.parse import parse_formula
-from fastlmm_core.inference.estimates import FixedCoordinates, build_estimates
 from fastlmm_core.inference.ols import least_squares
-from fastlmm_core.inference.solved import SolvedModel
-from fastlmm_core.mme.choose import choose_engine
-from fastlmm_core.mme.covariance import TermBlock, ThetaMap
-from fastlmm_core.optimize.control import Control
-from fastlmm_core.optimize.driver import minimize
-from fastlmm_core.results.facts import LinearFacts, MixedFacts, RowCount, Term
+from fastlmm_core.results.facts import LinearFacts, RowCount
 from fastlmm_core.results.fit import LMMResults
 from fastlmm_core.results.fitrows import FitRows, RowFrame
 from fastlmm_core.results.ols import LMResults
@@ -36,7 +33,6 @@ from fastlmm_core.results.summary import ending
 __all__ = ["lm", "lmer", "load", "save"]
 
 SERIAL_ROWS = 20_000
-STAGES = ("frame", "design", "cross-products", "optimise", "inference")
 
 
 def lmer(
@@ -114,26 +110,17 @@ def lmer(
         )  # fmt: skip
     with clock("cross-products"):
         products, standardization, layout = build_cross_products(design, n_threads=threads)
-        kept = _independent_columns(products, standardization, layout, design)
-    with clock("optimise"):
-        engine = _engine(products, kept, control, threads)
-        theta_map = ThetaMap(
-            [TermBlock(*place) for place in layout.term_slices], layout.k, standardization.z_maps
-        )
-        objective = ProfiledObjective(engine, products.n, bool(reml), products.sum_log_weights)
-        optimum = _minimize(objective, theta_map, start, control, _theta_names(design))
-    with clock("inference"):
-        fixed = _fixed_coordinates(standardization, kept)
-        estimates = build_estimates(
-            optimum.point, optimum.theta, theta_map, bool(reml), products.n, products.sum_log_weights, fixed
-        )
-        _check_residual(optimum.point.r2, products)
-        solved = SolvedModel(objective, optimum.point, theta_map, estimates, fixed, products)
-        facts = _mixed_facts(_linear_facts(parsed, data, design, report, weights), design, reml, engine)
-        rows = _mixed_rows(solved, design, RowFrame(data, report.mask, report.index), threads)
-    if not optimum.certificate.converged:
-        warnings.warn(ending(optimum.certificate), ConvergenceWarning, stacklevel=2)
-    return LMMResults(facts, solved, optimum.certificate, rows, spec, clock.seconds)
+        kept = independent_columns(products, standardization, layout, design)
+    solved, certificate = solve(
+        products, standardization, layout, kept, theta_names(design.terms, design.factors),
+        reml=reml, start=start, control=control, threads=threads, clock=clock,
+    )  # fmt: skip
+    linear = _linear_facts(parsed, data, design, report, weights)
+    facts = mixed_facts(linear, design.factors, design.terms, reml, solved.objective.engine)
+    rows = _mixed_rows(solved, design, RowFrame(data, report.mask, report.index), threads)
+    if not certificate.converged:
+        warnings.warn(ending(certificate), ConvergenceWarning, stacklevel=2)
+    return LMMResults(facts, solved, certificate, rows, spec, clock.seconds)
 
 
 def lm(formula, data, *, weights=None, contrasts=None, na_action="drop") -> LMResults:
@@ -173,14 +160,14 @@ def lm(formula, data, *, weights=None, contrasts=None, na_action="drop") -> LMRe
         )
     with clock("cross-products"):
         products, standardization, layout = build_cross_products(design, n_threads=threads)
-        kept = _independent_columns(products, standardization, layout, design)
+        kept = independent_columns(products, standardization, layout, design)
     with clock("inference"):
         at = np.append(products.x[kept], products.y)
         estimates = least_squares(
             products.C[np.ix_(at, at)],
             products.n,
             products.sum_log_weights,
-            _fixed_coordinates(standardization, kept),
+            fixed_coordinates(standardization, kept),
         )
         facts = LinearFacts(**_linear_facts(parsed, data, design, report, weights))
         source = RowFrame(data, report.mask, report.index)
@@ -193,100 +180,6 @@ def _threads(n_threads: int | None, n: int) -> int:
     return 1 if n_threads is None and n < SERIAL_ROWS else resolve_threads(n_threads)
 
 
-class Clock:
-    """Times the stages and reports them as they begin."""
-
-    def __init__(self, progress):
-        if progress is True:
-            progress = _to_stderr
-        if progress is not None and progress is not False and not callable(progress):
-            raise TypeError(f"progress is None, a bool or a callable, found {progress!r}")
-        self.progress = progress or None
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str):
-        if self.progress:
-            self.progress(stage, STAGES.index(stage) / len(STAGES))
-        started = perf_counter()
-        yield
-        self.seconds[stage] = perf_counter() - started
-        if self.progress and stage == STAGES[-1]:
-            self.progress("done", 1.0)
-
-
-def _to_stderr(stage, fraction):
-    sys.stderr.write(f"fastlmm_core: {fraction:4.0%} {stage}\n")
-
-
-def _engine(products, kept, control: Control | None, threads: int):
-    """The engine that fits the structure, or the one a user forces."""
-    wanted = "auto" if control is None else control.engine
-    available = {"auto": "auto"}
-    if products.structure == "tree":
-        available["sparse"] = "tree"
-    else:
-        available["dense"] = "crossed"
-        available["sparse"] = "sparse"
-        available["iterative"] = "iterative"
-    if wanted not in available:
-        kind = "nested" if products.structure == "tree" else "crossed"
-        raise ValueError(
-            f"engine={wanted!r} is not offered for {kind} grouping factors; available: {', '.join(available)}"
-        )
-    return choose_engine(products, kept, engine=available[wanted], n_threads=threads)
-
-
-def _independent_columns(products, standardization, layout, design) -> np.ndarray:
-    """Columns of X to keep; warns of the others."""
-    kept, dropped = check_rank(products, standardization, layout, design)
-    if dropped:
-        warnings.warn(
-            f"fixed-effect columns that are linear in the others were dropped: {', '.join(dropped)}",
-            RankWarning,
-            stacklevel=3,
-        )
-    return kept
-
-
-def _minimize(objective, theta_map, start, control, names):
-    try:
-        return minimize(objective, theta_map, start=start, control=control, names=names)
-    except NumericalError as error:
-        raise ModelError(f"the model cannot be fitted to these data: {error}") from error
-
-
-def _check_residual(r2: float, products) -> None:
-    """An exact fit leaves rounding errors for a residual variance."""
-    if not r2 > 1e-13 * products.C[products.y, products.y]:
-        raise ModelError(
-            "the residual variance is zero: the fixed and random effects fit the response exactly"
-        )
-
-
-def _fixed_coordinates(standardization, kept) -> FixedCoordinates:
-    p = len(standardization.x_scale)
-    return FixedCoordinates(
-        p=p,
-        kept=kept,
-        A=standardization.fixed_map(kept),
-        shift=standardization.beta(np.zeros(len(kept)), kept),
-        scale=standardization.y_scale,
-    )
-
-
-def _theta_names(design) -> list[str]:
-    """lme4's names of theta: ``g.Intercept``, ``g.x.Intercept``, ``g.x``."""
-    names = []
-    for term in design.terms:
-        group, columns = design.factors[term.factor].name, [column.name for column in term.columns]
-        for b in range(len(columns)):
-            names += [
-                f"{group}.{columns[a]}" + (f".{columns[b]}" if a > b else "") for a in range(b, len(columns))
-            ]
-    return names
-
-
 def _linear_facts(parsed, data, design, report, weights) -> dict:
     return {
         "formula": parsed.text,
@@ -297,17 +190,6 @@ def _linear_facts(parsed, data, design, report, weights) -> dict:
         "weights_name": weights if isinstance(weights, str) else None if weights is None else "weights",
         "rows": RowCount(report.n_used, report.n_total, _dropped(report)),
     }
-
-
-def _mixed_facts(linear: dict, design, reml, engine) -> MixedFacts:
-    return MixedFacts(
-        **linear,
-        reml=bool(reml),
-        factors=tuple(factor.name for factor in design.factors),
-        levels=tuple(factor.levels for factor in design.factors),
-        terms=tuple(Term(t.factor, tuple(column.name for column in t.columns)) for t in design.terms),
-        engine=engine.name,
-    )
 
 
 def _mixed_rows(solved, design, source: RowFrame, threads: int) -> FitRows:

@@ -15,7 +15,7 @@ from .spec import number_values
 
 
 @lru_cache(maxsize=512)
-def _plan(parsed):
+def formula_plan(parsed):
     """Pieces in order of appearance, and the terms of the fixed part and of each bar as piece numbers."""
     pieces = {}
 
@@ -51,18 +51,20 @@ class RowReader:
     def __init__(self, parsed, table, n_threads=1):
         self.parsed, self.table, self.n_threads = parsed, table, n_threads
         self.frame = Frame(table, parsed.text)
-        self.pieces, self.fixed_terms, self.term_names, self.bar_terms, self.response = _plan(parsed)
+        self.pieces, self.fixed_terms, self.term_names, self.bar_terms, self.response = formula_plan(parsed)
         self.missing, self.infinite = {}, {}
         self.encoded = {}
 
-    def read(self, states, weights, offset, na_action):
+    def read(self, states, weights, offset, na_action, may_be_empty=False):
         """The `RowValues`; ``states`` of the transforms are filled, or used where they are full."""
         self.found = [self.note(self.frame.evaluate(p, s)) for p, s in zip(self.pieces, states)]
         response, response_name = self.response_values()
         groups = self.group_columns()
         weights, weights_name = self.weight_values(weights)
         offset, offsets = self.offset_total(offset)
-        self.report = choose_rows(self.table, self.missing, self.infinite, weights, na_action)
+        self.report = choose_rows(
+            self.table, self.missing, self.infinite, weights, na_action, may_be_empty
+        )
         self.rows = self.report.mask
         response, weights, offset = (None if v is None else self.used(v) for v in (response, weights, offset))
         if offset is not None:

@@ -36,7 +36,7 @@ class RowReport:
     index: pd.Index
 
 
-def choose_rows(table, missing, infinite, weights, na_action):
+def choose_rows(table, missing, infinite, weights, na_action, may_be_empty=False):
     """The `RowReport` of a model.
 
     Parameters
@@ -46,6 +46,8 @@ def choose_rows(table, missing, infinite, weights, na_action):
     weights : (n,) float64 or None
         NaN where missing.
     na_action : {"drop", "raise"}
+    may_be_empty : bool
+        Whether a table without a row to use is fine: a batch of many.
 
     Raises
     ------
@@ -77,7 +79,7 @@ def choose_rows(table, missing, infinite, weights, na_action):
             raise DataError(
                 f"{_places(name, bad, index)} infinite: remove those rows or mark them as missing"
             )
-    if not used:
+    if not used and not may_be_empty:
         why = ", ".join(f"{name} has {count} missing" for name, count in counts.items())
         raise DataError(f"no rows are left of {n}" + (f": {why}" if why else ""))
     if used == n:

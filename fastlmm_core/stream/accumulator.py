@@ -1,0 +1,238 @@
+"""Batches in, sums out: the state of one pass over the rows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from ..crossprod.gram import add_rows
+from ..crossprod.layout import layout_of_batch
+from ..crossprod.rows import ScaledColumn
+from ..crossprod.threads import resolve_threads
+from ..data.factors import match
+from ..data.table import FACTOR, Table
+from ..errors import DataError, FastLMMError
+from ..formula.reader import RowReader
+from ..formula.terms import Atom, Design, GroupingFactor
+from .levels import IntegerKeys, LevelTable, has_own_order
+from .pairs import PairSums
+from .plan import Plan
+from .statistics import CrossProducts, Levels, LevelSet
+
+
+class Accumulator:
+    """Adds batches of rows to the statistics of a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+    n_threads : int or None
+        Threads of the kernels; results are the same bits for any number.
+    """
+
+    def __init__(self, plan: Plan, n_threads: int | None = None):
+        self.plan, self.threads = plan, resolve_threads(n_threads)
+        layout = plan.layout
+        self.u = len(layout.columns)
+        self.tables = {name: LevelTable(name) for parts in plan.groups for name in parts}
+        self.crossings = [[IntegerKeys() for _ in parts[1:]] for parts in plan.groups]
+        self.R = [np.zeros((0, k, self.u)) for k in layout.k]
+        self.counts = [np.zeros(0, np.int64) for _ in layout.k]
+        self.pairs = {
+            (f, g): PairSums(layout.k[f], layout.k[g])
+            for f in range(len(layout.k)) for g in range(f + 1, len(layout.k))
+        }  # fmt: skip
+        self.C = np.zeros((self.u, self.u))
+        self.weighted = plan.spec.weights is not None
+        self.separate = needs_moments(layout, self.weighted)
+        self.moments = np.zeros((self.u + 1, self.u + 1)) if self.separate else None
+        self.n = self.n_total = self.n_zero_weight = 0
+        self.sum_log_weights = 0.0
+        self.missing: dict[str, int] = {}
+        self.y_range = (np.inf, -np.inf)
+        self.used = [
+            np.zeros(len(piece.levels), np.int64) if piece.kind == FACTOR else None
+            for piece in plan.spec.pieces
+        ]
+
+    def add(self, data, label: str = "") -> int:
+        """Add the rows of a native frame; returns how many there were.
+
+        Raises
+        ------
+        DataError, FormulaError
+            As for a frame in memory; ``label`` says where.
+        """
+        try:
+            return self._add(data)
+        except FastLMMError as error:
+            if not label:
+                raise
+            raise type(error)(f"{label}: {error}") from error
+
+    def _add(self, data):
+        table = Table(data)
+        if not table.n:
+            return 0
+        spec = self.plan.spec
+        reader = RowReader(self.plan.parsed, table, self.threads)
+        values = reader.read(
+            [piece.state for piece in spec.pieces], spec.weights, None, self.plan.na_action, may_be_empty=True
+        )
+        report = reader.report
+        self.n_total += report.n_total
+        self.n_zero_weight += report.n_zero_weight
+        for name, count in report.missing_by_column.items():
+            self.missing[name] = self.missing.get(name, 0) + count
+        if not report.n_used:
+            return table.n
+        design = self._design(reader, values, data)
+        self._accumulate(design)
+        self.n += design.n
+        y = design.response
+        self.y_range = min(self.y_range[0], float(y.min())), max(self.y_range[1], float(y.max()))
+        if design.weights is not None:
+            self.sum_log_weights += float(np.log(design.weights).sum())
+        return table.n
+
+    # -- rows to a design ------------------------------------------------------
+
+    def _design(self, reader, values, data) -> Design:
+        spec = self.plan.spec
+        codes = {
+            place: self._factor(reader, place)
+            for place, piece in enumerate(spec.pieces)
+            if piece.kind == FACTOR
+        }
+        atoms = []
+        for atom in spec.atoms:
+            if atom.table is not None:
+                atoms.append(Atom(atom.name, codes[atom.piece], atom.table))
+                continue
+            found = reader.found[atom.piece]
+            if found.kind == FACTOR:
+                raise DataError(f"{found.piece} is not a number in these rows, as it was in earlier ones")
+            atoms.append(Atom(atom.name, np.ascontiguousarray(reader.used(found.arrays[atom.part]))))
+        factors = self._groups(reader, values, data)
+        return Design(
+            reader.report.n_used, tuple(atoms), spec.fixed, self.plan.standardization.ones, spec.terms,
+            factors,
+            np.ascontiguousarray(values.response), values.response_name, values.offset, values.weights,
+        )  # fmt: skip
+
+    def _factor(self, reader, place):
+        """Codes of a factor of the fixed or random columns among its known levels."""
+        found, levels = reader.found[place], self.plan.spec.pieces[place].levels
+        if found.kind != FACTOR:
+            raise DataError(f"{found.piece} is a number in these rows and was a factor in earlier ones")
+        codes, unseen = match(found.column, levels)
+        if unseen:
+            shown = ", ".join(map(repr, unseen[:5])) + (", ..." if len(unseen) > 5 else "")
+            raise DataError(
+                f"{found.piece} has the level{'s' * (len(unseen) > 1)} {shown}, not known to the plan: "
+                "make the plan of all the data, or name all levels with levels="
+            )
+        codes = np.ascontiguousarray(reader.used(codes))
+        self.used[place] += np.bincount(codes, minlength=len(levels))
+        return codes
+
+    def _groups(self, reader, values, data):
+        codes = {
+            name: self.tables[name].encode(column, reader.rows, has_own_order(data, column.name))
+            for name, column in values.groups.items()
+        }
+        factors = []
+        for parts, crossings in zip(self.plan.groups, self.crossings, strict=True):
+            found, n_levels = codes[parts[0]], len(self.tables[parts[0]])
+            for name, keys in zip(parts[1:], crossings, strict=True):
+                found = keys.encode((found.astype(np.int64) << 32) | codes[name])
+                n_levels = keys.n
+            factors.append(GroupingFactor(":".join(parts), found, pd.RangeIndex(n_levels)))
+        return tuple(factors)
+
+    # -- a design to sums --------------------------------------------------------
+
+    def _accumulate(self, design):
+        sizes = tuple(len(factor.levels) for factor in design.factors)
+        for f, size in enumerate(sizes):
+            self._reserve(f, size)
+        layout = layout_of_batch(replace(self.plan.layout, levels=sizes), design)
+        R = [sums[:size] for sums, size in zip(self.R, sizes, strict=True)]
+        counts = [found[:size] for found, size in zip(self.counts, sizes, strict=True)]
+        C, pairs = add_rows(design, layout, R, counts, n_threads=self.threads)
+        self.C += C
+        for key, blocks in pairs.items():
+            self.pairs[key].add(blocks)
+        if self.separate:
+            self.moments += unweighted_moments(design, layout, self.threads)
+
+    def _reserve(self, f, size):
+        room = len(self.counts[f])
+        if size <= room:
+            return
+        room = max(size, min(2 * room, room + (1 << 22)))
+        for sums in (self.R, self.counts):
+            wider = np.zeros((room, *sums[f].shape[1:]), sums[f].dtype)
+            wider[: len(sums[f])] = sums[f]
+            sums[f] = wider
+
+    # -- the result ----------------------------------------------------------------
+
+    def finish(self) -> CrossProducts:
+        """The sums so far, levels in their order; the accumulator can go on."""
+        kept, levels, R, counts = [], [], [], []
+        for f, parts in enumerate(self.plan.groups):
+            found, order = self._level_set(f, parts)
+            levels.append(found)
+            kept.append(order)
+            R.append(self.R[f][order])
+            counts.append(self.counts[f][order])
+        pairs = {
+            (f, g): sums.sorted(_ranks(kept[f], len(self.counts[f])), _ranks(kept[g], len(self.counts[g])))
+            for (f, g), sums in self.pairs.items()
+        }
+        return CrossProducts(
+            plan=self.plan, n=self.n, n_total=self.n_total, n_zero_weight=self.n_zero_weight,
+            missing=dict(self.missing), sum_log_weights=self.sum_log_weights, y_range=self.y_range,
+            C=self.C.copy(), moments=None if self.moments is None else self.moments.copy(),
+            levels=tuple(levels), R=tuple(R), counts=tuple(counts), pairs=pairs,
+            used=tuple(None if found is None else found.copy() for found in self.used),
+        )  # fmt: skip
+
+    def _level_set(self, f, parts):
+        """The levels that occur, in order, and their codes."""
+        occurring = np.flatnonzero(self.counts[f])
+        digits, code = [], occurring
+        for keys in reversed(self.crossings[f]):
+            key = keys.keys()[code]
+            digits.append((key & 0xFFFFFFFF).astype(np.int64))
+            code = key >> 32
+        digits = [code, *reversed(digits)]
+        known, ranks = [], []
+        for name, digit in zip(parts, digits, strict=True):
+            table = self.tables[name]
+            found, rank = Levels.of_table(table, digit)
+            known.append(found)
+            ranks.append(rank[digit].astype(np.int32))
+        order = np.lexsort(ranks[::-1])
+        return LevelSet(tuple(known), tuple(rank[order] for rank in ranks)), occurring[order]
+
+
+def _ranks(order, size):
+    rank = np.full(size, -1, np.int64)
+    rank[order] = np.arange(len(order))
+    return rank
+
+
+def needs_moments(layout, weighted: bool) -> bool:
+    """Whether sums of columns cannot be read off C: weighted rows, or no constant column."""
+    return weighted or not any(column.is_one for column in layout.columns)
+
+
+def unweighted_moments(design, layout, threads) -> np.ndarray:
+    """``[U 1]'[U 1]`` (u + 1, u + 1) over the rows, without weights."""
+    bare = replace(
+        layout, columns=(*layout.columns, ScaledColumn()), z=(), levels=(), structure="none", order=(),
+        is_sorted=(), term_slices=(),
+    )  # fmt: skip
+    return add_rows(replace(design, weights=None, factors=(), terms=()), bare, [], [], n_threads=threads)[0]

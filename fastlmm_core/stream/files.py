@@ -1,0 +1,323 @@
+"""Parquet, Arrow IPC and CSV files, one or many, as a `Source`.
+
+Each file is read by itself, so that a fault is reported with its file and row
+group and a run can go on after the last file that was complete.
+"""
+
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from ..data.arrow import pa
+from ..errors import DataError, MissingDependencyError
+from .sources import Batch, Source, arrow_widths, coalesce
+
+FORMATS = {
+    ".parquet": "parquet", ".pq": "parquet", ".parq": "parquet",
+    ".arrow": "ipc", ".feather": "ipc", ".ipc": "ipc",
+    ".csv": "csv", ".tsv": "csv", ".txt": "csv",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class File:
+    """A file, its format, and the columns that its folders' names give (``year=2024/``)."""
+
+    path: str
+    format: str
+    partition: tuple[tuple[str, object], ...] = ()
+
+    def identity(self) -> tuple:
+        """Path, size and time of the last change."""
+        found = os.stat(self.path)
+        return self.path, found.st_size, found.st_mtime_ns
+
+
+def open_files(where) -> Source:
+    """The `Source` of a path, a glob, a folder or a list of them.
+
+    Raises
+    ------
+    DataError
+        Nothing there, or files of no known format.
+    """
+    if pa is None:
+        raise MissingDependencyError("reading files needs pyarrow: pip install pyarrow")
+    found = _find(where)
+    shown = _shown(where)
+    schema = _schema(found[0])
+    names = [*schema.names, *(name for name, _ in found[0].partition if name not in schema.names)]
+    rows = _count(found) if all(file.format == "parquet" for file in found) else None
+
+    def read(columns, batch_rows, skip):
+        kinds = {name: _kind(schema.field(name).type) for name in columns if name in schema.names}
+        for file in found:
+            identity = file.identity() if os.path.exists(file.path) else (file.path, -1, -1)
+            if identity not in skip:
+                yield from _read(file, columns, kinds, batch_rows, identity)
+
+    return Source(f"files {shown}", names, rows, read, True, arrow_widths(schema))
+
+
+def open_dataset(dataset) -> Source:
+    """The `Source` of a ``pyarrow.dataset.Dataset``."""
+    schema = dataset.schema
+
+    def read(columns, rows, skip):
+        for fragment in dataset.get_fragments():
+            where = getattr(fragment, "path", "fragment")
+            _check_columns(where, getattr(fragment, "physical_schema", schema), columns, schema, fragment)
+            scanner = fragment.scanner(
+                schema=schema,
+                columns=columns,
+                batch_size=min(rows, 1 << 20),
+                batch_readahead=2,
+                fragment_readahead=1,
+            )
+            narrow = pa.schema([schema.field(name) for name in columns])
+            with _faults(where):
+                for table in coalesce(scanner.to_batches(), narrow, rows):
+                    yield Batch(table, where)
+
+    return Source("dataset", list(schema.names), dataset.count_rows(), read, True, arrow_widths(schema))
+
+
+def _check_columns(where, physical, columns, schema, fragment):
+    import pyarrow.dataset as ds
+
+    keys = ds.get_partition_keys(fragment.partition_expression)
+    kinds = {name: _kind(schema.field(name).type) for name in columns if name not in keys}
+    _check(where, physical, [name for name in columns if name not in keys], kinds)
+
+
+def _find(where):
+    places = [where] if isinstance(where, (str, os.PathLike)) else list(where)
+    found = []
+    for place in places:
+        place = os.fspath(place)
+        if os.path.isdir(place):
+            inside = sorted(p for p in Path(place).rglob("*") if p.is_file() and not _hidden(p, place))
+            found += [(str(p), place) for p in inside]
+        elif os.path.exists(place):
+            found.append((place, None))
+        else:
+            matches = sorted(glob.glob(place, recursive=True))
+            if not matches:
+                raise DataError(f"there is no file {place}")
+            found += [(p, None) for p in matches if os.path.isfile(p)]
+    files = [File(path, _format(path), _partition(path, root)) for path, root in found]
+    if not files:
+        raise DataError(f"{_shown(where)} holds no files")
+    return _typed(files)
+
+
+def _hidden(path, root):
+    return any(part.startswith((".", "_")) for part in path.relative_to(root).parts)
+
+
+def _shown(where):
+    return str(where) if isinstance(where, (str, os.PathLike)) else f"{where[0]}, ..."
+
+
+def _format(path):
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    while suffixes and suffixes[-1] in (".gz", ".bz2", ".zst"):
+        suffixes.pop()
+    found = FORMATS.get(suffixes[-1] if suffixes else "")
+    if found is None:
+        raise DataError(f"{path} is no file of a known kind: {', '.join(FORMATS)}")
+    return found
+
+
+def _partition(path, root):
+    """``a=1/b=x/`` below the root, as pairs of text."""
+    if root is None:
+        parts = Path(path).parent.parts
+    else:
+        parts = Path(path).relative_to(root).parent.parts
+    pairs = [part.partition("=") for part in parts if "=" in part]
+    return tuple(
+        (key, None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)) for key, _, value in pairs
+    )
+
+
+def _typed(files):
+    """Partition values as whole numbers where all of a key's values are."""
+    values = {}
+    for file in files:
+        for key, value in file.partition:
+            values.setdefault(key, []).append(value)
+    whole = {key for key, found in values.items() if all(v is None or v.lstrip("-").isdigit() for v in found)}
+    return [
+        File(
+            file.path,
+            file.format,
+            tuple((k, int(v) if k in whole and v is not None else v) for k, v in file.partition),
+        )
+        for file in files
+    ]
+
+
+class _faults:
+    """Errors of the reader as a `DataError` that names the file and, where known, the row group."""
+
+    def __init__(self, path, place=""):
+        self.path, self.place = path, place
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, FileNotFoundError):
+            raise DataError(f"there is no file {self.path} any more") from error
+        if isinstance(error, (pa.ArrowException, OSError)):
+            text = str(error).strip().partition("\n")[0]
+            raise DataError(
+                f"{self.path}{self.place} cannot be read (truncated, damaged or of another kind): {text}"
+            ) from error
+
+
+def _schema(file):
+    with _faults(file.path):
+        if file.format == "parquet":
+            import pyarrow.parquet as pq
+
+            return pq.read_schema(file.path)
+        if file.format == "ipc":
+            return _ipc(file.path).schema
+        with _csv(file.path, None) as reader:
+            return reader.schema
+
+
+def _count(files):
+    import pyarrow.parquet as pq
+
+    total = 0
+    for file in files:
+        try:
+            total += pq.read_metadata(file.path).num_rows
+        except (pa.ArrowException, OSError):
+            return None  # reading it will say what is wrong
+    return total
+
+
+def _kind(kind):
+    """Types that a column may have in different files without being another column."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view":
+        return "text"
+    if pa.types.is_boolean(kind):
+        return "bool"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "number"
+    return "null" if pa.types.is_null(kind) else str(kind)
+
+
+def _check(path, schema, columns, kinds):
+    absent = [name for name in columns if name not in schema.names]
+    if absent:
+        raise DataError(f"{path} lacks the column {', '.join(map(repr, absent))}, which other files have")
+    for name in columns:
+        kind = _kind(schema.field(name).type)
+        if "null" not in (kind, kinds[name]) and kind != kinds[name]:
+            raise DataError(
+                f"{path}: column {name!r} is of type {schema.field(name).type}, a {kind}, "
+                f"and a {kinds[name]} in other files"
+            )
+
+
+def _read(file, columns, kinds, rows, identity):
+    """Batches of one file; the last one says that the file is complete."""
+    given = dict(file.partition)
+    inside = [name for name in columns if name in kinds]
+    waiting = None
+    for table, place in _tables(file, inside, kinds, rows):
+        if waiting is not None:
+            yield Batch(*waiting)
+        for name in columns:
+            if name not in kinds:
+                table = table.append_column(name, _constant(given.get(name), table.num_rows))
+        waiting = table, f"{file.path}{place}"
+    if waiting is not None:
+        yield Batch(*waiting, identity)
+
+
+def _constant(value, n):
+    kind = pa.int64() if isinstance(value, int) else pa.string()
+    return pa.array([value], kind).take(pa.array([0] * 1)) if n == 1 else pa.repeat(pa.scalar(value, kind), n)
+
+
+def _tables(file, columns, kinds, rows):
+    if file.format == "parquet":
+        yield from _parquet(file.path, columns, kinds, rows)
+    elif file.format == "ipc":
+        with _faults(file.path):
+            reader = _ipc(file.path)
+            _check(file.path, reader.schema, columns, kinds)
+            batches = reader if hasattr(reader, "read_next_batch") else _numbered(reader)
+            for table in coalesce(batches, reader.schema, rows):
+                yield table.select(columns), ""
+    else:
+        with _faults(file.path), _csv(file.path, None) as reader:
+            _check(file.path, reader.schema, columns, kinds)
+        with _faults(file.path), _csv(file.path, columns) as reader:
+            for table in coalesce(reader, reader.schema, rows):
+                yield table, ""
+
+
+def _numbered(reader):
+    for at in range(reader.num_record_batches):
+        yield reader.get_batch(at)
+
+
+def _ipc(path):
+    stream = pa.memory_map(path)
+    try:
+        return pa.ipc.open_file(stream)
+    except pa.ArrowInvalid:
+        stream.seek(0)
+        return pa.ipc.open_stream(stream)
+
+
+def _csv(path, columns):
+    from pyarrow import csv
+
+    delimiter = "\t" if Path(path).name.lower().split(".")[1:2] == ["tsv"] else ","
+    convert = csv.ConvertOptions(include_columns=columns, strings_can_be_null=True)
+    return csv.open_csv(
+        path,
+        read_options=csv.ReadOptions(block_size=8 << 20),
+        parse_options=csv.ParseOptions(delimiter=delimiter),
+        convert_options=convert,
+    )
+
+
+def _parquet(path, columns, kinds, rows):
+    import pyarrow.parquet as pq
+
+    with _faults(path):
+        file = pq.ParquetFile(path, memory_map=True)
+    with file:
+        _check(path, file.schema_arrow, columns, kinds)
+        sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
+        group = 0
+        while group < len(sizes):
+            end, n = group + 1, sizes[group]
+            while end < len(sizes) and n + sizes[end] <= rows:
+                n += sizes[end]
+                end += 1
+            place = f", row group {group}" if end == group + 1 else f", row groups {group} to {end - 1}"
+            with _faults(path, place):
+                if n > 2 * rows:
+                    batches = file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=True)
+                    for batch in batches:
+                        yield pa.Table.from_batches([batch]), place
+                else:
+                    yield (
+                        file.read_row_groups(list(range(group, end)), columns=columns, use_threads=True),
+                        place,
+                    )
+            group = end

@@ -1,0 +1,147 @@
+"""Levels with their order, and their union by value."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..data.arrow import join_labels
+from ..data.factors import cross_keys, labels
+from ..errors import DataError
+from ..formula.saving import pack_index, unpack_index
+from ..formula.spec import GroupSpec
+from .levels import LevelTable, sorted_order
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """The values of one column that occur; ``categories`` is the order of a categorical, else None."""
+
+    index: pd.Index
+    categories: pd.Index | None = None
+
+    @classmethod
+    def of_table(cls, table: LevelTable, codes) -> tuple["Levels", np.ndarray]:
+        """The levels that ``codes`` have, in order, and the rank of every code."""
+        everything = table.levels()
+        mark = np.zeros(len(everything), bool)
+        mark[codes] = True
+        present = np.flatnonzero(mark)
+        index = everything if len(present) == len(everything) else everything[present]
+        order = np.arange(len(present)) if table.own_order else sorted_order(index)
+        rank = np.full(len(everything), -1, np.int64)
+        rank[present[order]] = np.arange(len(order))
+        return cls(index[order], everything if table.own_order else None), rank
+
+    def merge(self, other: "Levels") -> tuple["Levels", np.ndarray, np.ndarray]:
+        """The union and the places of both in it.
+
+        Numbers and text are sorted; of two categoricals one order must begin the other, or their union
+        is sorted: so the union does not depend on who comes first.
+        """
+        a, b = self.index, other.index
+        if len(a) and len(b) and _family(a) != _family(b):
+            raise DataError(
+                f"levels {a[0]!r}, ... and {b[0]!r}, ... are of different types: "
+                "convert the column to one type"
+            )
+        if a.equals(b) and _same(self.categories, other.categories):
+            place = np.arange(len(a))
+            return self, place, place
+        union = a.union(b, sort=False)
+        categories = _joined(self.categories, other.categories)
+        if categories is None:
+            union = union[sorted_order(union)]
+        else:
+            union = categories[categories.isin(union)]
+        return Levels(union, categories), union.get_indexer(a), union.get_indexer(b)
+
+    def pack(self):
+        return {"index": pack_index(self.index), "categories": pack_index(self.categories)}
+
+    @classmethod
+    def unpack(cls, saved) -> "Levels":
+        return cls(unpack_index(saved["index"]), unpack_index(saved["categories"]))
+
+
+def _family(index):
+    return {"i": "number", "u": "number", "f": "number", "b": "bool"}.get(index.dtype.kind, index.dtype.kind)
+
+
+def _same(a, b):
+    return (a is None) == (b is None) and (a is None or a.equals(b))
+
+
+def _joined(a, b):
+    if a is None or b is None:
+        return None
+    short, long = (a, b) if len(a) <= len(b) else (b, a)
+    if long[: len(short)].equals(short):
+        return long
+    union = a.union(b, sort=False)
+    return union[sorted_order(union)]
+
+
+@dataclass(frozen=True, eq=False)
+class LevelSet:
+    """Levels of a grouping factor: combinations of the levels of its parts.
+
+    ``digits[j]`` (levels,) int32 is the level of part j; combinations are in lexicographic order.
+    """
+
+    parts: tuple[Levels, ...]
+    digits: tuple[np.ndarray, ...]
+
+    def __len__(self):
+        return len(self.digits[0])
+
+    def merge(self, other: "LevelSet") -> tuple["LevelSet", np.ndarray, np.ndarray]:
+        """The union and the places of both in it."""
+        parts, mine, theirs = [], [], []
+        for a, b, da, db in zip(self.parts, other.parts, self.digits, other.digits, strict=True):
+            union, at_a, at_b = a.merge(b)
+            parts.append(union)
+            mine.append(at_a[da].astype(np.int32))
+            theirs.append(at_b[db].astype(np.int32))
+        sizes = [len(part.index) for part in parts]
+        a, b = _keys(mine, sizes), _keys(theirs, sizes)
+        union = a if np.array_equal(a, b) else np.union1d(a, b)
+        return (
+            LevelSet(tuple(parts), _digits(union, sizes)),
+            np.searchsorted(union, a),
+            np.searchsorted(union, b),
+        )
+
+    def labels(self) -> pd.Index:
+        """As `GroupingFactor.levels`."""
+        if len(self.parts) == 1:
+            return self.parts[0].index
+        return join_labels([labels(part.index) for part in self.parts], list(self.digits))
+
+    def group_spec(self, names) -> GroupSpec:
+        """What rebuilds the codes on new data."""
+        levels = tuple(part.index for part in self.parts)
+        keys = None
+        if len(self.parts) > 1:
+            keys = cross_keys(list(self.digits), [len(index) for index in levels])
+        return GroupSpec(":".join(names), tuple(names), levels, keys, self.labels())
+
+    def pack(self):
+        return {"parts": [part.pack() for part in self.parts], "digits": list(self.digits)}
+
+    @classmethod
+    def unpack(cls, saved) -> "LevelSet":
+        digits = tuple(np.asarray(digit, np.int32) for digit in saved["digits"])
+        return cls(tuple(Levels.unpack(part) for part in saved["parts"]), digits)
+
+
+def _keys(digits, sizes):
+    return digits[0].astype(np.int64) if len(sizes) == 1 else cross_keys(digits, sizes)
+
+
+def _digits(keys, sizes):
+    found = []
+    for size in reversed(sizes):
+        keys, digit = np.divmod(keys, max(size, 1))
+        found.append(digit.astype(np.int32))
+    return tuple(reversed(found))

@@ -1,0 +1,211 @@
+"""Grouping values to codes over many batches: tables that grow as new values appear.
+
+Codes are numbered in order of first appearance.  `LevelTable.order` gives the
+order that a fit in memory would have given the levels, so that statistics can be
+permuted once, at the end.
+"""
+
+from itertools import repeat
+
+import numpy as np
+import pandas as pd
+
+from .._kernels._encode import grow_codes, key_range
+from ..data.factors import encode_integers
+from ..data.table import FACTOR, TIME
+from ..errors import DataError
+
+DENSE_SLOTS = 1 << 22  # slots of a lookup table that are always allowed
+DENSE_PER_LEVEL = 8  # and per row of a batch or level known beyond that
+
+
+class IntegerKeys:
+    """int64 keys to codes: a lookup table while the keys are dense, a hash table otherwise."""
+
+    def __init__(self):
+        self.n = 0
+        self._keys: list[np.ndarray] = []
+        self._low, self._lookup = 0, np.empty(0, np.int32)
+        self._slots = None
+
+    def keys(self) -> np.ndarray:
+        """(n,) int64 by code."""
+        if len(self._keys) != 1:
+            self._keys = [np.concatenate([np.empty(0, np.int64), *self._keys])]
+        return self._keys[0]
+
+    def encode(self, keys: np.ndarray) -> np.ndarray:
+        """Codes (m,) int32; keys not seen before get the next ones."""
+        if not len(keys):
+            return np.empty(0, np.int32)
+        keys = np.ascontiguousarray(keys)
+        if self._slots is None and not self._covers(keys):
+            self._to_hash()
+        return self._dense(keys) if self._slots is None else self._hashed(keys.astype(np.int64, copy=False))
+
+    def _covers(self, keys):
+        """Widen the lookup table to these keys; False when they are too far apart."""
+        low, high = key_range(keys)
+        end = self._low + len(self._lookup)
+        if len(self._lookup):
+            if self._low <= low and high < end:
+                return True
+            low, high = min(low, self._low), max(high + 1, end)
+        else:
+            high += 1
+        if high - low > max(DENSE_SLOTS, DENSE_PER_LEVEL * (len(keys) + self.n)):
+            return False
+        if low < -(2**62) or high > 2**62:
+            return False
+        wider = np.full(high - low, -1, np.int32)
+        wider[self._low - low : self._low - low + len(self._lookup)] = self._lookup
+        self._low, self._lookup = low, wider
+        return True
+
+    def _dense(self, keys):
+        if keys.dtype == np.int32 and not -(2**31) <= self._low < 2**30:
+            keys = keys.astype(np.int64)
+        places = keys - keys.dtype.type(self._low) if self._low else keys
+        codes = self._lookup[places]
+        if codes.min() < 0:
+            rows = np.flatnonzero(codes < 0)
+            _, new = encode_integers(keys[rows])
+            self._lookup[new - self._low] = self._append(new)
+            codes[rows] = self._lookup[places[rows]]
+        return codes
+
+    def _append(self, new):
+        codes = np.arange(self.n, self.n + len(new), dtype=np.int32)
+        self.n += len(new)
+        if self.n >= 2**31 - 1:
+            raise OverflowError("a grouping column has 2^31 levels or more")
+        self._keys.append(new)
+        return codes
+
+    def _to_hash(self):
+        self._slots = np.zeros(0, np.int64), np.zeros(0, np.int32)
+        self._lookup = np.empty(0, np.int32)
+
+    def _hashed(self, keys):
+        step, codes = 1 << 20, []
+        for at in range(0, len(keys), step):
+            chunk = keys[at : at + step]
+            self._reserve(self.n + len(chunk))
+            found, new = grow_codes(chunk, *self._slots, self.n)
+            self._append(new)
+            codes.append(found)
+        return codes[0] if len(codes) == 1 else np.concatenate(codes)
+
+    def _reserve(self, levels):
+        if len(self._slots[0]) * 3 > levels * 5:
+            return
+        size = 1 << max(10, (2 * levels - 1).bit_length())
+        self._slots = np.zeros(size, np.int64), np.zeros(size, np.int32)
+        if self.n:
+            grow_codes(self.keys(), *self._slots, 0)
+
+
+class LevelTable:
+    """Values of one grouping column, of any kind, to codes over batches."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.kind: str | None = None
+        self.dtype = None
+        self.own_order = False
+        self._integers = IntegerKeys()
+        self._texts: dict = {}
+        self._last = None
+
+    def __len__(self):
+        return len(self._texts) if self.kind == "text" else self._integers.n
+
+    def encode(self, column, rows=None, own_order: bool = False) -> np.ndarray:
+        """Codes (n_used,) int32 of a `Column` on the rows used (bool mask, None for all).
+
+        ``own_order`` says that the column's levels come in an order of their own (a categorical).
+        """
+        self._check(column)
+        values = column.values if rows is None else column.values[rows]
+        if column.kind == FACTOR:
+            self.own_order |= own_order
+            return self._known_texts(column.levels)[values]
+        if self.kind == "float":
+            values = np.ascontiguousarray(values, np.float64) + 0.0
+            return self._integers.encode(values.view(np.int64))
+        if values.dtype not in (np.int32, np.int64):
+            values = values.astype(np.int64 if values.dtype.kind == "f" else np.int32)
+        return self._integers.encode(values)
+
+    def _check(self, column):
+        kind = _kind(column)
+        if self.kind is None:
+            self.kind, self.dtype = kind, column.dtype
+        if kind == "float" and self.kind == "int":
+            self._to_floats()
+        if kind == "int" and self.kind == "float":
+            return
+        if kind != self.kind or column.dtype != self.dtype:
+            raise DataError(
+                f"grouping column {self.name!r} holds {kind} values here and {self.kind} values before: "
+                "convert it to one type"
+            )
+
+    def _to_floats(self):
+        keys, self._integers, self.kind = self._integers.keys(), IntegerKeys(), "float"
+        self._integers.encode(keys.astype(np.float64).view(np.int64))
+
+    def _known_texts(self, levels):
+        """Codes of a column's levels, new ones appended."""
+        if self._last is not None and (self._last[0] is levels or self._last[0].equals(levels)):
+            return self._last[1]
+        values = levels.tolist()
+        codes = np.fromiter(map(self._texts.get, values, repeat(-1)), np.int32, len(values))
+        for place in np.flatnonzero(codes < 0):
+            codes[place] = self._texts[values[place]] = len(self._texts)
+        self._last = levels, codes
+        return codes
+
+    def levels(self) -> pd.Index:
+        """All values by code."""
+        if self.kind == "text":
+            return pd.Index(list(self._texts))
+        keys = self._integers.keys()
+        if self.kind == "float":
+            return pd.Index(keys.view(np.float64))
+        if self.kind == "time":
+            return pd.Index(keys.view(self.dtype))
+        return pd.Index(keys.astype(bool) if self.kind == "bool" else keys)
+
+
+def _kind(column):
+    if column.kind == FACTOR:
+        return "text"
+    if column.kind == TIME:
+        return "time"
+    return {"f": "float", "b": "bool"}.get(column.values.dtype.kind, "int")
+
+
+def sorted_order(levels: pd.Index) -> np.ndarray:
+    """Positions of the levels in increasing order, text by code point, (levels,) int64."""
+    values = levels.to_numpy()
+    if values.dtype.kind != "O" and isinstance(values, np.ndarray) and values.dtype.kind in "fiubmM":
+        return np.argsort(values, kind="stable")
+    values = levels.tolist()
+    try:
+        order = sorted(range(len(values)), key=values.__getitem__)
+    except TypeError:  # values of several types: by their text
+        order = sorted(range(len(values)), key=lambda place: str(values[place]))
+    return np.array(order, np.int64)
+
+
+def has_own_order(data, name: str) -> bool:
+    """Whether a column of a native frame is categorical with an order of its own."""
+    schema = getattr(data, "schema", None)
+    if isinstance(data, pd.DataFrame):
+        return name in data.columns and isinstance(data[name].dtype, pd.CategoricalDtype)
+    if schema is None or not hasattr(schema, "names"):
+        return False
+    if isinstance(schema.names, list):  # Arrow
+        return name in schema.names and str(schema.field(name).type).startswith("dictionary")
+    return name in schema and str(schema[name]).startswith("Enum")  # polars

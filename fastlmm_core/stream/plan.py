@@ -1,0 +1,347 @@
+"""What a fit needs besides rows: terms, known levels, transform states, centres and scales.
+
+A `Plan` is plain data: every place that holds some of the rows turns them into
+statistics of the same coordinates, and these add up.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from ..crossprod.layout import Layout, build_layout
+from ..crossprod.rows import ScaledColumn
+from ..crossprod.standardize import Standardization, standardize
+from ..data.factors import match
+from ..data.table import Table
+from ..errors import DataError, FormulaError, ModelError
+from ..formula.design import Builder
+from ..formula.parse import parse_formula
+from ..formula.spec import DesignSpec
+from .learn import Learned, check_columns, learn, needed_columns, piece_names
+from .sources import Source, open_source
+
+ROWS_PER_SECOND = 6e6  # of one core on a small model, for rough times
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A model on data that are still to be read.
+
+    Attributes
+    ----------
+    formula : str
+    spec : DesignSpec
+        Columns as recipes, with levels, contrasts and transform states; without groups.
+    groups : tuple of tuple of str
+        Columns of each grouping factor; their levels are numbered in the stream.
+    standardization, layout
+        The coordinates of the statistics.
+    columns : tuple of str
+        What is read of the data.
+    reml : bool
+        What `fit` does by default.
+    rows : int or None
+        Rows of the data, where known.
+
+    Notes
+    -----
+    A plan holds no rows, but the levels of factors in the fixed part, and centres and scales
+    near the means and standard deviations of the first rows.
+    """
+
+    formula: str
+    spec: DesignSpec
+    groups: tuple[tuple[str, ...], ...]
+    standardization: Standardization
+    layout: Layout
+    columns: tuple[str, ...]
+    reml: bool = True
+    na_action: str = "drop"
+    rows: int | None = None
+    source: str = ""
+    row_bytes: int = 0
+    data_name: str | None = None
+    _cache: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def parsed(self):
+        return parse_formula(self.formula)
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        return tuple(":".join(parts) for parts in self.groups)
+
+    @property
+    def key(self) -> str:
+        """Identity of the statistics' coordinates: plans with one key give statistics that add up."""
+        if "key" not in self._cache:
+            saved = self.to_dict()
+            text = json.dumps({name: saved[name] for name in _COORDINATES}, sort_keys=True)
+            self._cache["key"] = hashlib.sha256(text.encode()).hexdigest()
+        return self._cache["key"]
+
+    def accumulate(self, data, *, n_threads: int | None = None, progress=None):
+        """Statistics of some rows.
+
+        Parameters
+        ----------
+        data : whatever `plan` takes; a frame is one batch.
+
+        Returns
+        -------
+        CrossProducts
+            Add up those of disjoint rows with ``merge``; `fit` takes the sum.
+        """
+        from .pipeline import accumulate
+
+        return accumulate(self, open_source(data), n_threads=n_threads, progress=progress)
+
+    def to_json(self) -> str:
+        """The plan as text, to be shared; numbers survive exactly."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """The inverse of `to_json`.
+
+        Raises
+        ------
+        DataError
+            The text is no plan.
+        """
+        try:
+            return cls.from_dict(json.loads(text))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise DataError(f"this text is no plan: {error!r}") from error
+
+    def to_dict(self) -> dict:
+        s, layout = self.standardization, self.layout
+        return _plain(
+            {
+                "version": VERSION,
+                "formula": self.formula,
+                "spec": self.spec.to_dict(),
+                "groups": [list(parts) for parts in self.groups],
+                "standardization": {
+                    "x_columns": [_pack_column(c) for c in s.x_columns],
+                    "z_columns": [[_pack_column(c) for c in columns] for columns in s.z_columns],
+                    "x_map": s.x_map,
+                    "x_scale": s.x_scale,
+                    "y_center": s.y_center,
+                    "y_scale": s.y_scale,
+                    "ones": s.ones,
+                    "z_maps": list(s.z_maps),
+                },
+                "layout": {
+                    "columns": [_pack_column(c) for c in layout.columns],
+                    "y": int(layout.y),
+                    "z": list(layout.z),
+                    "term_slices": [list(place) for place in layout.term_slices],
+                    "fixed_names": list(layout.fixed_names),
+                },
+                "columns": list(self.columns),
+                "reml": self.reml,
+                "na_action": self.na_action,
+                "rows": self.rows,
+                "source": self.source,
+                "row_bytes": self.row_bytes,
+                "data_name": self.data_name,
+            }
+        )
+
+    @classmethod
+    def from_dict(cls, saved: dict) -> "Plan":
+        saved = _arrays(saved)
+        if saved["version"] > VERSION:
+            raise DataError(f"this plan is of version {saved['version']}, this package reads up to {VERSION}")
+        s, lay = saved["standardization"], saved["layout"]
+        standardization = Standardization(
+            tuple(_unpack_column(c) for c in s["x_columns"]),
+            tuple(tuple(_unpack_column(c) for c in columns) for columns in s["z_columns"]),
+            s["x_map"], s["x_scale"], s["y_center"], s["y_scale"], s["ones"], tuple(s["z_maps"]),
+        )  # fmt: skip
+        p = len(standardization.x_columns)
+        layout = _layout(
+            tuple(_unpack_column(c) for c in lay["columns"]), np.arange(p, dtype=np.int32), lay["y"],
+            tuple(lay["z"]), tuple(tuple(place) for place in lay["term_slices"]), tuple(lay["fixed_names"]),
+        )  # fmt: skip
+        names = ("formula", "reml", "na_action", "rows", "source", "row_bytes", "data_name")
+        return cls(
+            spec=DesignSpec.from_dict(saved["spec"]),
+            groups=tuple(tuple(parts) for parts in saved["groups"]),
+            standardization=standardization,
+            layout=layout,
+            columns=tuple(saved["columns"]),
+            **{name: saved[name] for name in names},
+        )
+
+    def __str__(self) -> str:
+        from .describe import describe
+
+        return describe(self)
+
+
+_COORDINATES = ("formula", "spec", "groups", "standardization", "layout")
+
+
+def build_plan(
+    formula, data, *, reml=True, weights=None, contrasts=None, na_action="drop", levels=None
+) -> Plan:
+    """See `fastlmm_core.plan`."""
+    source = open_source(data)
+    return plan_of(formula, source, reml, weights, contrasts, na_action, levels)[0]
+
+
+def plan_of(formula, source: Source, reml, weights, contrasts, na_action, levels=None, learned=None):
+    """The plan of a source, what was learned for it, and its first batch."""
+    parsed = parse_formula(formula)
+    if not parsed.bars:
+        raise FormulaError(f"{formula}\nhas no random term like (1 | group): statistics are for mixed models")
+    if na_action not in ("drop", "raise"):
+        raise ValueError(f"na_action is {na_action!r}, it must be 'drop' or 'raise'")
+    if weights is not None and not isinstance(weights, str):
+        raise DataError("weights of data that are read in batches are the name of a column")
+    columns = needed_columns(parsed, piece_names(parsed), weights, source.names)
+    check_columns(parsed, columns, source)
+    first = first_rows(source, columns)
+    if learned is None:
+        learned = learn(parsed, source, first, levels)
+    layout, standardization, spec, name = _template(parsed, first, learned, weights, contrasts, na_action)
+    plan = Plan(
+        formula=formula,
+        spec=spec,
+        groups=_groups(parsed),
+        standardization=standardization,
+        layout=layout,
+        columns=tuple(columns),
+        reml=bool(reml),
+        na_action=na_action,
+        rows=source.rows,
+        source=source.kind,
+        row_bytes=int(source.row_bytes(columns)),
+        data_name=name,
+    )
+    return plan, learned
+
+
+def first_rows(source: Source, columns):
+    """The first batch with rows; a source that is read once gets it back."""
+    batches = source.batches(columns)
+    seen, found = [], None
+    for batch in batches:
+        seen.append(batch)
+        if len(Table(batch.data)):
+            found = batch.data
+            break
+    if found is None:
+        raise DataError(f"the {source.kind} has no rows")
+    if source.again:
+        close = getattr(batches, "close", None)
+        if close:
+            close()
+    else:
+        _put_back(source, seen, batches)
+    return found
+
+
+def _put_back(source, seen, rest):
+    def read(columns, rows, skip):
+        yield from seen
+        yield from rest
+        source.read = used_up
+
+    def used_up(columns, rows, skip):
+        raise DataError(f"this {source.kind} was read already, and it can be read only once")
+
+    source.read = read
+
+
+def _groups(parsed):
+    return tuple(dict.fromkeys(bar.group for bar in parsed.bars))
+
+
+class _Template(Builder):
+    """The design of the first rows with the levels of all of them."""
+
+    def __init__(self, parsed, table, contrasts, learned: Learned):
+        super().__init__(parsed, table, contrasts, 1)
+        self.learned, self.matched = learned, {}
+
+    def levels(self, place):
+        return self.learned.levels[place]
+
+    def codes(self, place):
+        if place not in self.matched:
+            codes, unseen = match(self.found[place].column, self.levels(place))
+            if unseen:
+                raise DataError(
+                    f"{self.found[place].piece}: level {unseen[0]!r} is not among the levels that were given"
+                )
+            self.matched[place] = self.used(codes)
+        return self.matched[place]
+
+    def check_response(self, response, name):
+        """One batch says nothing."""
+
+    def check_term(self, bar, columns, n_levels):
+        if not columns:
+            raise ModelError(f"the random term {bar} has no columns")
+
+    def term_order(self, sizes):
+        """Terms stay as they are written until all levels are known."""
+        return list(range(len(sizes)))
+
+
+def _template(parsed, first, learned, weights, contrasts, na_action):
+    table = Table(first)
+    states = [dict(state) for state in learned.states]
+    builder = _Template(parsed, table, contrasts, learned)
+    design, spec, _ = builder.build(weights, None, na_action, states)
+    factors = tuple(replace(f, levels=pd.RangeIndex(len(f.levels))) for f in design.factors)
+    design = replace(design, factors=factors)
+    standardization = standardize(design)
+    layout = build_layout(design, standardization)
+    layout = _layout(layout.columns, layout.x, layout.y, layout.z, layout.term_slices, layout.fixed_names)
+    return layout, standardization, replace(spec, groups=()), getattr(first, "attrs", {}).get("name")
+
+
+def _layout(columns, x, y, z, term_slices, fixed_names) -> Layout:
+    """A layout whose levels are open."""
+    several = len(z) > 1
+    return Layout(
+        columns=columns, x=x, y=int(y), z=tuple(np.asarray(place, np.int32) for place in z),
+        levels=(0,) * len(z), term_slices=term_slices, structure="crossed" if several else "tree",
+        order=tuple(range(len(z))), parent=(), is_sorted=(False,) * len(z), fixed_names=fixed_names,
+    )  # fmt: skip
+
+
+def _pack_column(column: ScaledColumn):
+    return [list(column.atoms), list(column.centers), column.multiplier]
+
+
+def _unpack_column(saved) -> ScaledColumn:
+    return ScaledColumn(tuple(saved[0]), tuple(map(float, saved[1])), float(saved[2]))
+
+
+def _plain(value):
+    """Arrays as JSON: exact, since JSON numbers are written with all their digits."""
+    if isinstance(value, np.ndarray):
+        return {"array": value.dtype.str, "shape": list(value.shape), "values": value.ravel().tolist()}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _arrays(value):
+    """The inverse of `_plain`."""
+    if isinstance(value, dict):
+        if set(value) == {"array", "shape", "values"}:
+            return np.array(value["values"], np.dtype(value["array"])).reshape(value["shape"])
+        return {key: _arrays(item) for key, item in value.items()}
+    return [_arrays(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,208 @@
+"""The statistics of some rows of a planned model: they add up, and they can be fitted without rows."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..archive import put_arrays, read_archive, take_arrays, write_archive
+from ..errors import DataError, ModelError
+from .level_sets import Levels, LevelSet
+from .pairs import Pairs
+from .plan import Plan
+
+__all__ = ["CrossProducts", "LevelSet", "Levels"]
+
+KIND = "fastlmm_core statistics"
+_NUMBERS = ("n", "n_total", "n_zero_weight", "sum_log_weights")
+
+
+@dataclass(frozen=True, eq=False)
+class CrossProducts:
+    """Sums over rows that determine the fit of a planned model.
+
+    Attributes
+    ----------
+    plan : Plan
+    n, n_total : int
+        Rows used, rows read.
+    missing : dict of str to int
+        Missing values per column.
+    C : (u, u) float64
+        ``U'WU`` of the distinct columns U of [X y Z], in the plan's coordinates.
+    moments : (u + 1, u + 1) float64 or None
+        ``[U 1]'[U 1]`` without weights, where C does not hold it.
+    levels : tuple of LevelSet
+        Per grouping factor, those that occur.
+    R, counts : tuple of (levels, k, u) float64 and (levels,) int64
+        Per level ``Z_i'W U`` and the number of rows.
+    pairs : dict (f, g) -> Pairs
+        ``Z_f'W Z_g`` over levels that occur together.
+    files : tuple
+        Files that are in the sums, by path, size and time, where they were read by `lmer` with a checkpoint.
+
+    Notes
+    -----
+    What statistics tell: the values of the grouping columns with the number of rows of each, and per
+    level the sums, sums of squares and products of the response and the design columns.  A level with a
+    single row tells that row.  They hold no other columns and no order of rows.  Where sites may not
+    show sums of small clusters, encode the grouping column beforehand and leave small clusters out.
+    """
+
+    plan: Plan
+    n: int
+    n_total: int
+    n_zero_weight: int
+    missing: dict
+    sum_log_weights: float
+    y_range: tuple[float, float]
+    C: np.ndarray
+    moments: np.ndarray | None
+    levels: tuple[LevelSet, ...]
+    R: tuple[np.ndarray, ...]
+    counts: tuple[np.ndarray, ...]
+    pairs: dict
+    used: tuple
+    files: tuple = ()
+
+    @property
+    def nobs(self) -> int:
+        return self.n
+
+    @property
+    def ngroups(self) -> dict[str, int]:
+        """Number of levels per grouping factor."""
+        return {name: len(found) for name, found in zip(self.plan.group_names, self.levels, strict=True)}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        arrays = [self.C, *self.R, *self.counts, *(p.blocks for p in self.pairs.values())]
+        return sum(array.nbytes for array in arrays) + sum(p.f.nbytes * 2 for p in self.pairs.values())
+
+    def __repr__(self) -> str:
+        groups = ", ".join(f"{name}: {count}" for name, count in self.ngroups.items())
+        return f"<CrossProducts of {self.plan.formula!r}, {self.n} rows, {groups}>"
+
+    def merge(self, other: "CrossProducts") -> "CrossProducts":
+        """The statistics of both sets of rows, which must be disjoint.
+
+        Associative and commutative up to rounding; levels are matched by value.
+
+        Raises
+        ------
+        ModelError
+            They are of different plans.
+        """
+        if not isinstance(other, CrossProducts):
+            raise TypeError(f"merge takes CrossProducts, found {type(other).__name__}")
+        if self.plan.key != other.plan.key:
+            raise ModelError(
+                "these statistics are of different plans, so their coordinates differ: share one plan "
+                "(plan.to_json()) and accumulate all rows with it"
+            )
+        levels, R, counts, places = [], [], [], []
+        for f, (mine, theirs) in enumerate(zip(self.levels, other.levels, strict=True)):
+            union, at_mine, at_theirs = mine.merge(theirs)
+            levels.append(union)
+            places.append((at_mine, at_theirs))
+            R.append(_add(len(union), (at_mine, self.R[f]), (at_theirs, other.R[f])))
+            counts.append(_add(len(union), (at_mine, self.counts[f]), (at_theirs, other.counts[f])))
+        pairs = {
+            (f, g): self.pairs[f, g].relabelled(places[f][0], places[g][0])
+            .merge(other.pairs[f, g].relabelled(places[f][1], places[g][1]))
+            for f, g in self.pairs
+        }  # fmt: skip
+        names = [*self.missing, *(name for name in other.missing if name not in self.missing)]
+        return replace(
+            self,
+            n=self.n + other.n,
+            n_total=self.n_total + other.n_total,
+            n_zero_weight=self.n_zero_weight + other.n_zero_weight,
+            missing={name: self.missing.get(name, 0) + other.missing.get(name, 0) for name in names},
+            sum_log_weights=self.sum_log_weights + other.sum_log_weights,
+            y_range=(min(self.y_range[0], other.y_range[0]), max(self.y_range[1], other.y_range[1])),
+            C=self.C + other.C,
+            moments=None if self.moments is None else self.moments + other.moments,
+            levels=tuple(levels),
+            R=tuple(R),
+            counts=tuple(counts),
+            pairs=pairs,
+            used=tuple(None if a is None else a + b for a, b in zip(self.used, other.used, strict=True)),
+            files=(*self.files, *other.files),
+        )
+
+    __add__ = merge
+
+    def save(self, path) -> None:
+        """Write to one file, which appears only when it is complete; it cannot execute code when read.
+
+        Raises
+        ------
+        DataError
+            The file cannot be written, e.g. a full disk.
+        """
+        arrays: dict[str, np.ndarray] = {"C": self.C}
+        if self.moments is not None:
+            arrays["moments"] = self.moments
+        for f, (R, counts) in enumerate(zip(self.R, self.counts, strict=True)):
+            arrays[f"R{f}"], arrays[f"counts{f}"] = R, counts
+        for (f, g), pairs in self.pairs.items():
+            arrays[f"pairs{f}_{g}_f"], arrays[f"pairs{f}_{g}_g"] = pairs.f, pairs.g
+            arrays[f"pairs{f}_{g}"] = pairs.blocks
+        values = {
+            "plan": self.plan.to_json(),
+            "missing": self.missing,
+            "y_range": list(self.y_range),
+            "levels": [found.pack() for found in self.levels],
+            "used": [None if found is None else found.tolist() for found in self.used],
+            "files": [list(file) for file in self.files],
+            **{name: getattr(self, name) for name in _NUMBERS},
+        }
+        try:
+            write_archive(path, take_arrays(values, arrays, "values"), arrays, kind=KIND, compress=False)
+        except OSError as error:
+            raise DataError(f"{path} cannot be written: {error}") from error
+
+    @classmethod
+    def load(cls, path) -> "CrossProducts":
+        """Read a file written by `save`.
+
+        Raises
+        ------
+        DataError
+            The file is missing, truncated, altered, or of another kind.
+        """
+        try:
+            values, arrays = read_archive(path, kind=KIND)
+        except FileNotFoundError:
+            raise DataError(f"there is no file {path}") from None
+        try:
+            values = put_arrays(values, arrays)
+            plan = Plan.from_json(values["plan"])
+            groups = range(len(plan.groups))
+            return cls(
+                plan=plan,
+                missing=dict(values["missing"]),
+                y_range=tuple(values["y_range"]),
+                C=arrays["C"],
+                moments=arrays.get("moments"),
+                levels=tuple(LevelSet.unpack(saved) for saved in values["levels"]),
+                R=tuple(arrays[f"R{f}"] for f in groups),
+                counts=tuple(arrays[f"counts{f}"] for f in groups),
+                pairs={
+                    (f, g): Pairs(*(arrays[f"pairs{f}_{g}{end}"] for end in ("_f", "_g", "")))
+                    for f in groups for g in range(f + 1, len(plan.groups))
+                },
+                used=tuple(None if u is None else np.array(u, np.int64) for u in values["used"]),
+                files=tuple(tuple(file) for file in values["files"]),
+                **{name: values[name] for name in _NUMBERS},
+            )  # fmt: skip
+        except (KeyError, TypeError, IndexError) as error:
+            raise DataError(f"{path} lacks a part of saved statistics: {error!r}") from error
+
+
+def _add(size, *parts):
+    total = np.zeros((size, *parts[0][1].shape[1:]), parts[0][1].dtype)
+    for place, values in parts:
+        total[place] += values
+    return total
