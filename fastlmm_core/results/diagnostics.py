@@ -1,12 +1,13 @@
 """What a fit says about its predictions, its rows and its clusters."""
 
-from functools import cached_property
+from functools import cached_property, partial
 
 import pandas as pd
 
 from fastlmm_core.errors import DataError
 from fastlmm_core.inference.prediction import prediction_errors
-from fastlmm_core.results import predict_errors, reliability
+from fastlmm_core.inference.robust import KINDS
+from fastlmm_core.results import predict_errors, reliability, robust
 from fastlmm_core.results.predict import chosen_factors, predict_new
 
 
@@ -123,3 +124,40 @@ class Diagnostics:
         ModelError : more than 3000 effects.
         """
         return reliability.joint_frame(self)
+
+    # cluster-robust inference
+
+    def robust(self, kind: str = "CR2", cluster=None, alpha: float = 0.05) -> pd.DataFrame:
+        """Fixed effects with cluster-robust standard errors, tests and limits.
+
+        Parameters
+        ----------
+        kind : ``"CR0"``, ``"CR1"`` or ``"CR2"``.
+        cluster : str or (nobs,) array, optional
+            A grouping factor, a column of the data, or labels of the rows used.  By default the
+            outermost grouping factor.
+        alpha : one minus the coverage of the limits.
+
+        Returns
+        -------
+        DataFrame p x ``estimate, std_error, df, t, p, lower, upper``; ``df`` is Satterthwaite's of Bell and
+        McCaffrey under the fitted model.
+
+        Raises
+        ------
+        ModelError : one cluster, clusters crossed with the random effects, or (CR2) a cluster of
+            over 4000 rows.
+
+        Notes
+        -----
+        Pustejovsky & Tipton (2018), doi:10.1080/07350015.2016.1247004; numbers are those of R's clubSandwich,
+        which does not take prior weights.  Costs one n_i x n_i eigenproblem per cluster (CR2), of
+        k + p where clusters are the levels of the only factor; CR0 and CR1 one pass over the rows.
+        """
+        return robust.robust_table(self, kind, cluster, alpha)
+
+    def _robust_covariances(self, cluster) -> dict:
+        return {kind: partial(robust.robust_covariance, self, kind, cluster) for kind in KINDS}
+
+    def _robust_tables(self, cluster) -> dict:
+        return {kind: partial(robust.robust_parts, self, kind, cluster) for kind in KINDS}

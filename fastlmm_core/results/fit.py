@@ -62,22 +62,25 @@ class LMMResults(FixedEffects, Diagnostics, Resampling, Testing):
         """Satterthwaite's degrees of freedom (r,)."""
         return coefficient_df(self._vcov, self._solved.calculus)
 
-    def cov_params(self, kind: str = "model") -> pd.DataFrame:
+    def cov_params(self, kind: str = "model", cluster=None) -> pd.DataFrame:
         """Covariance of the fixed effects, p x p; aliased rows and columns are NaN.
 
         Parameters
         ----------
         kind : ``"model"``: ``sigma^2 (X'V0^-1X)^-1``; ``"kenward-roger"``: adjusted for the
-            estimation of the variance parameters (REML fits).
+            estimation of the variance parameters (REML fits); ``"CR0"``, ``"CR1"``, ``"CR2"``:
+            cluster-robust, see `robust`.
+        cluster : of the cluster-robust kinds; by default the outermost grouping factor.
 
         Raises
         ------
         ModelError : Kenward-Roger of an ML fit, or one that would take minutes (message has the figures).
         """
         kinds = {"model": lambda: self._vcov, "kenward-roger": lambda: self._solved.kenward_roger.adjusted}
+        kinds |= self._robust_covariances(cluster)
         return self._cov_frame(choose(kind, kinds, "kind of covariance")())
 
-    def conf_int(self, alpha: float = 0.05, method: str = "satterthwaite") -> pd.DataFrame:
+    def conf_int(self, alpha: float = 0.05, method: str = "satterthwaite", cluster=None) -> pd.DataFrame:
         """Confidence limits of the fixed effects, columns ``lower, upper``.
 
         Parameters
@@ -85,11 +88,13 @@ class LMMResults(FixedEffects, Diagnostics, Resampling, Testing):
         alpha : one minus the coverage.
         method : ``"satterthwaite"`` (t), ``"wald"`` (normal), or ``"kenward-roger"`` (t with
             adjusted standard errors, REML fits).
+        cluster : of methods ``"CR0"``, ``"CR1"``, ``"CR2"`` (t, cluster-robust errors, see `robust`).
         """
         methods = {
             "satterthwaite": lambda: (self._se, self._full(self._df)),
             "wald": lambda: (self._se, np.full(len(self._names), np.inf)),
             "kenward-roger": self._kenward_roger_table,
+            **self._robust_tables(cluster),
         }
         return self._interval_frame(alpha, *choose(method, methods, "method")())
 

@@ -72,7 +72,7 @@ def test_kenward_roger_as_pbkrtest(id):
     [
         lambda f: f.conf_int(method="profile"),
         lambda f: f.conf_int(alpha=5),
-        lambda f: f.cov_params("CR2"),
+        lambda f: f.cov_params("CR9"),
         lambda f: f.predict(re=["Nobody"]),
         lambda f: f.predict(new_levels="maybe"),
     ],
