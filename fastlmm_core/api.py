@@ -29,6 +29,8 @@ from fastlmm_core.results.fitrows import FitRows, RowFrame
 from fastlmm_core.results.ols import LMResults
 from fastlmm_core.results.storage import load, save
 from fastlmm_core.results.summary import ending
+from fastlmm_core.stream.sources import is_stream
+from fastlmm_core.streaming import fit_stream
 
 __all__ = ["lm", "lmer", "load", "save"]
 
@@ -47,6 +49,8 @@ def lmer(
     control=None,
     n_threads=None,
     progress=None,
+    checkpoint=None,
+    client=None,
 ) -> LMMResults:
     """Fit a linear mixed model.
 
@@ -55,7 +59,10 @@ def lmer(
     formula : str
         lme4's language: ``"y ~ x + (1 + x | g)"``.
     data : table
-        pandas, polars or pyarrow, or a dict of columns.
+        pandas, polars or pyarrow, or a dict of columns.  Read in batches, in bounded memory: a path,
+        glob or folder of Parquet, Arrow IPC or CSV files, a polars lazy frame, a
+        ``pyarrow.dataset.Dataset`` or RecordBatchReader, a DuckDB relation, a Dask DataFrame, or an
+        iterator of frames (a callable that returns one can be read twice).
     reml : bool
         REML criterion (default) or maximum likelihood.
     weights : str or (n,) array, optional
@@ -72,7 +79,13 @@ def lmer(
         Threads of the kernels; by default the processors available, at most OMP_NUM_THREADS.
         Results do not depend on it.
     progress : bool or callable, optional
-        True writes stages to stderr; a callable gets ``(stage, fraction done)``.
+        True writes stages to stderr; a callable gets ``(stage, fraction done)``.  Data in batches
+        show rows read, rows per second and the time left.
+    checkpoint : path, optional
+        Of files: the statistics are saved there after each complete file, and the next run goes on
+        after the last one.
+    client : dask.distributed.Client, optional
+        Batches are read and added up by its workers.
 
     Returns
     -------
@@ -96,6 +109,11 @@ def lmer(
     """
     if not isinstance(reml, (bool, np.bool_)):
         raise TypeError(f"reml is True or False, found {reml!r}")
+    if checkpoint is not None or client is not None or is_stream(data):
+        return fit_stream(
+            formula, data, reml=reml, weights=weights, contrasts=contrasts, na_action=na_action, start=start,
+            control=control, n_threads=n_threads, progress=progress, checkpoint=checkpoint, client=client,
+        )  # fmt: skip
     clock = Clock(progress)
     with clock("frame"):
         parsed = parse_formula(formula)

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from fastlmm_core.archive import put_arrays, read_archive, take_arrays, write_archive
 from fastlmm_core.errors import DataError
 from fastlmm_core.formula.spec import DesignSpec, pack_index, unpack_index
 from fastlmm_core.inference.estimates import Estimates, VarianceCalculus
@@ -11,7 +12,6 @@ from fastlmm_core.inference.kenward_roger import KenwardRoger
 from fastlmm_core.inference.ols import LeastSquares
 from fastlmm_core.inference.solved import StoredModel
 from fastlmm_core.optimize.certificate import Certificate, Step
-from fastlmm_core.archive import put_arrays, read_archive, take_arrays, write_archive
 from fastlmm_core.results.facts import LinearFacts, MixedFacts, RowCount, Term
 from fastlmm_core.results.fit import LMMResults
 from fastlmm_core.results.fitrows import AbsentRows
