@@ -22,5 +22,11 @@ class ColumnProgram:
     def add_random(self, codes: Int32, b: Float, out: Float, n_threads: int = 1) -> None: ...
 
 def residual_summary(
-    y: Float, eta: Float, weights: Float | None, sigma: float, ranks: Int64, n_threads: int = 1
+    y: Float,
+    eta: Float | None,
+    parts: list[tuple[ColumnProgram, Int32 | None, Float]],
+    weights: Float | None,
+    sigma: float,
+    ranks: Int64,
+    n_threads: int = 1,
 ) -> tuple[Float, float, float]: ...

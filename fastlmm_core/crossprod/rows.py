@@ -126,9 +126,28 @@ def add_random_effects(
     return out
 
 
+@dataclass(frozen=True, eq=False)
+class PredictorPart:
+    """One summand of a linear predictor, in original units.
+
+    ``coefficients`` are (levels, q) with ``codes`` (n,) int32, below 0 for nothing to add; or (1, q) for all
+    rows, and ``codes`` None.
+    """
+
+    atoms: Sequence[Atom]
+    columns: Sequence[Column]
+    codes: np.ndarray | None
+    coefficients: np.ndarray
+
+    def compiled(self, n: int) -> tuple:
+        """For the kernel."""
+        program = column_program(self.atoms, raw_columns(self.columns), n)
+        return program, self.codes, np.ascontiguousarray(self.coefficients, np.float64)
+
+
 def quantiles_and_moments(
     y: np.ndarray,
-    eta: np.ndarray,
+    eta: np.ndarray | Sequence[PredictorPart],
     sigma: float,
     weights: np.ndarray | None = None,
     probs: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
@@ -136,18 +155,21 @@ def quantiles_and_moments(
 ) -> tuple[np.ndarray, float, float]:
     """Exact type-7 quantiles (R's default), sum and sum of squares of ``sqrt(w) (y - eta) / sigma``.
 
-    The residuals are not stored: three passes over ``y`` and ``eta`` and a few
-    megabytes.  Raises ValueError when a residual is not finite.
+    ``eta`` is the linear predictor (n,), or the parts it is the sum of.  The residuals are not stored:
+    three passes over the rows and a few megabytes.  Raises ValueError when a residual is not finite.
     """
     y = np.ascontiguousarray(y, np.float64)
-    eta = np.ascontiguousarray(eta, np.float64)
+    stored = np.ascontiguousarray(eta, np.float64) if isinstance(eta, np.ndarray) else None
+    parts = [] if stored is not None else [part.compiled(len(y)) for part in eta if part.columns]
     if weights is not None:
         weights = np.ascontiguousarray(weights, np.float64)
     at = np.asarray(probs, np.float64) * (len(y) - 1)
     below = np.floor(at + 4 * np.finfo(float).eps).astype(np.int64)
     above = np.minimum(below + 1, len(y) - 1)
     ranks = np.concatenate([below, above])
-    order, total, square = residual_summary(y, eta, weights, float(sigma), ranks, resolve_threads(n_threads))
+    order, total, square = residual_summary(
+        y, stored, parts, weights, float(sigma), ranks, resolve_threads(n_threads)
+    )
     fraction = np.maximum(at - below, 0.0)
     low, high = order[: len(at)], order[len(at) :]
     return low + fraction * (high - low), total, square

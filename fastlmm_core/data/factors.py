@@ -8,7 +8,7 @@ levels that do not occur.
 import numpy as np
 import pandas as pd
 
-from .._kernels._encode import dense_codes, hash_codes, key_range, relabel
+from .._kernels._encode import dense_codes, hash_codes, key_range, relabel, used_levels
 from ..errors import DataError
 from .arrow import join_labels
 from .table import FACTOR, TIME
@@ -29,13 +29,17 @@ def encode(column, rows=None, n_threads=1):
 
     Returns
     -------
-    codes : (n_used,) int32 in [0, len(levels))
+    codes : (n_used,) int32 in [0, len(levels)); int8 or int16 where a categorical has such codes
+        and all its levels occur: they are the caller's memory then
     levels : pandas.Index
         Levels that occur: in a categorical's own order, else increasing, as R's ``factor()``.
         Text sorts by code point; numbers keep their type.
     """
     values = column.values if rows is None else column.values[rows]
     if column.kind == FACTOR:
+        occur = used_levels(values, len(column.levels), n_threads)
+        if occur is not None and occur.all():
+            return values, column.levels
         codes, used = encode_integers(values, n_threads)
         if len(used) and used[0] < 0:
             raise DataError(f"column {column.name!r} has missing values in the rows to encode")

@@ -74,7 +74,7 @@ def read_pandas(series):
             return "time", values.view(np.int64), values.dtype
         return _objects(series) if dtype.kind == "O" else ("unusable", f"values of dtype {dtype}")
     if isinstance(dtype, pd.CategoricalDtype):
-        return "factor", series.cat.codes.to_numpy(), dtype.categories
+        return "factor", series.array.codes, dtype.categories
     if isinstance(dtype, pd.DatetimeTZDtype):
         values = series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
         return "time", values.view(np.int64), values.dtype

@@ -30,7 +30,7 @@ class Column:
     kind : {"numeric", "factor", "time"}
     values : (n,) ndarray
         Numbers (float64, float32, signed integers up to 64 bits, uint8 or bool), where a
-        missing one is NaN in float columns and 0 in the others; int32 codes of a factor,
+        missing one is NaN in float columns and 0 in the others; int8, int16 or int32 codes of a factor,
         -1 where missing; int64 ticks of a time.
     missing : (n,) bool or None
         None when no value is missing.
@@ -96,10 +96,12 @@ def numeric_column(name, values, missing=None):
 
 
 def factor_column(name, codes, levels):
-    """A `Column` of int32 codes; a negative code is a missing value."""
-    codes = np.ascontiguousarray(codes, np.int32)
-    missing = codes < 0
-    return Column(name, FACTOR, codes, missing if missing.any() else None, levels)
+    """A `Column` of int8, int16 or int32 codes; a negative code is a missing value."""
+    codes = np.ascontiguousarray(codes)
+    if codes.dtype not in (np.int8, np.int16, np.int32):
+        codes = codes.astype(np.int32)
+    missing = codes < 0 if len(codes) and codes.min() < 0 else None
+    return Column(name, FACTOR, codes, missing, levels)
 
 
 def time_column(name, ticks, dtype):

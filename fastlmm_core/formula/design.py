@@ -261,7 +261,7 @@ class Builder(RowReader):
         name = ":".join(group)
         if len(group) == 1:
             codes, levels = parts[0]
-            keys = None
+            codes, keys = codes.astype(np.int32, copy=False), None
         else:
             codes, levels, keys = cross(parts, self.n_threads)
         spec = GroupSpec(name, group, tuple(part_levels for _, part_levels in parts), keys, levels)

@@ -17,8 +17,8 @@ class Atom:
     """One evaluated factor of a design column.
 
     ``values`` is ``(n,)``: C-contiguous float64, float32, int64, int32, int16,
-    int8, uint8 or bool when ``table`` is None; int32 codes in
-    ``[0, len(table))`` otherwise, and the atom's value is ``table[codes]``.
+    int8, uint8 or bool when ``table`` is None; int8, int16 or int32 codes
+    in ``[0, len(table))`` otherwise, and the atom's value is ``table[codes]``.
     """
 
     name: str

@@ -34,6 +34,18 @@ def can_collapse(cp: CrossProducts) -> bool:
     return bool(np.ptp(ratio) <= ROUNDING * np.abs(ratio).max() and ratio.min() > 0)
 
 
+def _group_sizes(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct counts, the place of each level's count (levels,) int32, and how many levels have it."""
+    if counts.max() > 2 * len(counts) + 1024:
+        sizes, place, levels = np.unique(counts, return_inverse=True, return_counts=True)
+        return sizes, place.astype(np.int32), levels
+    levels = np.bincount(counts)
+    sizes = np.flatnonzero(levels)
+    place = np.zeros(len(levels), np.int32)
+    place[sizes] = np.arange(len(sizes), dtype=np.int32)
+    return sizes, place[counts], levels[sizes]
+
+
 class CollapsedEngine:
     """`fastlmm_core.mme.engine.Engine`; see `can_collapse` for when it applies."""
 
@@ -50,9 +62,9 @@ class CollapsedEngine:
             raise NumericalError("cross-products of the grouping factor are not finite")
         self._R, counts = R, np.asarray(cp.counts[factor])
         self._A_level = R[:, 0, cp.z[factor][0]]
-        sizes, group, self._count = np.unique(counts, return_inverse=True, return_counts=True)
+        sizes, group, self._count = _group_sizes(counts)
         self._A = sizes * (self._A_level.sum() / counts.sum())
-        S = collapse(R, self.xy, group.astype(np.int32), len(sizes))
+        S = collapse(R, self.xy, group, len(sizes))
         S += np.tril(S, -1).transpose(0, 2, 1)
         self._S = S.reshape(len(sizes), -1)
         self._S_over_A = self._S / self._A[:, None]
@@ -87,7 +99,12 @@ class CollapsedEngine:
 
     def random_effects(self, v: np.ndarray) -> list[np.ndarray]:
         """``b_i = t kappa_i B_i v``."""
-        return [(self._t / (1.0 + self._A_level * self._t) * (self._R[:, 0, self.xy] @ v))[:, None]]
+        wide = np.zeros(self._R.shape[2])
+        wide[self.xy] = v
+        b = self._R[:, 0] @ wide
+        b *= self._t
+        b /= 1.0 + self._A_level * self._t
+        return [b[:, None]]
 
     def conditional_covariance(self, factor: int = 0) -> np.ndarray:
         """``t / (1 + A_i t)``."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.crossprod.rows import (
+    PredictorPart,
     add_random_effects,
     dense_columns,
     linear_predictor,
@@ -21,6 +22,9 @@ from fastlmm_core.formula.terms import Design
 
 BLOCK = 1 << 18
 """Rows evaluated at once where columns must be stored."""
+
+STORED_ROWS = 1 << 21
+"""Up to here the summary keeps the fitted values it computes; beyond, it evaluates them by blocks."""
 
 
 def locked(values: np.ndarray) -> np.ndarray:
@@ -117,11 +121,22 @@ class FitRows:
     @cached_property
     def quantiles(self) -> np.ndarray:
         """Minimum, quartiles and maximum of the scaled residuals."""
-        offset = self.design.offset
-        mean = self.fitted if offset is None else self.fitted - offset
+        design, mean = self.design, self._predictor_parts()
+        if design.n <= STORED_ROWS or "fitted" in self.__dict__:
+            mean = self.fitted if design.offset is None else self.fitted - design.offset
         return quantiles_and_moments(
-            self.design.response, mean, self.sigma, self.design.weights, n_threads=self.n_threads
+            design.response, mean, self.sigma, design.weights, n_threads=self.n_threads
         )[0]
+
+    def _predictor_parts(self) -> list[PredictorPart]:
+        """The summands of ``fitted - offset``."""
+        design, used = self.design, np.flatnonzero(self.beta)
+        columns = [design.fixed[j] for j in used]
+        parts = [PredictorPart(design.atoms, columns, None, self.beta[None, used])]
+        for f, factor in enumerate(design.factors):
+            columns = [column for term in design.terms if term.factor == f for column in term.columns]
+            parts.append(PredictorPart(design.atoms, columns, factor.codes, self.solved.random_effects[f]))
+        return parts
 
     @cached_property
     def variances(self) -> tuple[float, float]:

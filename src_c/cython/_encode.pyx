@@ -3,13 +3,19 @@
 
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
 
 cdef extern from "flm_encode.h" nogil:
     int64_t flm_first_nonfinite(int64_t n, const double *x, int n_threads) noexcept
     void flm_range_i64(int64_t n, const int64_t *keys, int n_threads, int64_t *low, int64_t *high) noexcept
     void flm_range_i32(int64_t n, const int32_t *keys, int n_threads, int64_t *low, int64_t *high) noexcept
+    int flm_used_levels_i8(int64_t n, const int8_t *codes, int64_t n_levels, int n_threads,
+                           uint8_t *used) noexcept
+    int flm_used_levels_i16(int64_t n, const int16_t *codes, int64_t n_levels, int n_threads,
+                            uint8_t *used) noexcept
+    int flm_used_levels_i32(int64_t n, const int32_t *codes, int64_t n_levels, int n_threads,
+                            uint8_t *used) noexcept
     int64_t flm_dense_codes_i64(int64_t n, const int64_t *keys, int64_t smallest, int64_t span,
                                 int n_threads, int32_t *codes, int64_t *uniques) noexcept
     int64_t flm_dense_codes_i32(int64_t n, const int32_t *keys, int64_t smallest, int64_t span,
@@ -47,6 +53,32 @@ def key_range(const key_t[::1] keys not None, int n_threads=1):
         else:
             flm_range_i64(n, &keys[0], max(n_threads, 1), &low, &high)
     return low, high
+
+
+ctypedef fused code_t:
+    int8_t
+    int16_t
+    int32_t
+
+
+def used_levels(const code_t[::1] codes not None, int64_t n_levels, int n_threads=1):
+    """(n_levels,) bool, the levels that occur; None when a code lies outside ``[0, n_levels)``."""
+    cdef int64_t n = codes.shape[0]
+    cdef int outside = 0
+    used = np.zeros(n_levels, np.uint8)
+    cdef uint8_t[::1] view = used
+    if n == 0:
+        return used.view(bool)
+    if n_levels == 0:
+        return None
+    with nogil:
+        if code_t is int8_t:
+            outside = flm_used_levels_i8(n, &codes[0], n_levels, max(n_threads, 1), &view[0])
+        elif code_t is int16_t:
+            outside = flm_used_levels_i16(n, &codes[0], n_levels, max(n_threads, 1), &view[0])
+        else:
+            outside = flm_used_levels_i32(n, &codes[0], n_levels, max(n_threads, 1), &view[0])
+    return None if outside else used.view(bool)
 
 
 def dense_codes(const key_t[::1] keys not None, int64_t smallest, int64_t span, int n_threads=1):

@@ -19,6 +19,12 @@ cdef extern from "flm_columns.h":
         const double *center
         const double *multiplier
     int FLM_TABLE
+    int FLM_TABLE16
+    int FLM_TABLE8
+    ctypedef struct flm_part:
+        const flm_columns *columns
+        const int32_t *codes
+        const double *coefficients
     void flm_fill(const flm_columns *, int64_t, int, double *, ptrdiff_t) nogil
     void flm_fill_rows(const flm_columns *, const int64_t *, int, double *, ptrdiff_t) nogil
     int flm_add_fixed(const flm_columns *, const double *, int64_t, int64_t, double *, int) nogil
@@ -30,10 +36,14 @@ cdef extern from "flm_pass.h":
     void flm_scan_codes(const int32_t *, int64_t, int32_t *, int32_t *, int *) nogil
 
 cdef extern from "flm_quantiles.h":
+    ctypedef struct flm_residual_source:
+        const double *y
+        const double *eta
+        const double *weights
+        int n_parts
+        const flm_part *parts
     int flm_residual_summary(
-        const double *, const double *, const double *, double, int64_t, int, const int64_t *, double *,
-        double *,
-        int
+        const flm_residual_source *, double, int64_t, int, const int64_t *, double *, double *, int
     ) nogil
 
 cdef int64_t CHUNK = 1 << 20
@@ -46,6 +56,9 @@ cdef dict KINDS = {
     np.dtype(np.int8): 5,
     np.dtype(np.uint8): 6,
     np.dtype(np.bool_): 6,
+}
+cdef dict TABLE_KINDS = {
+    np.dtype(np.int32): FLM_TABLE, np.dtype(np.int16): FLM_TABLE16, np.dtype(np.int8): FLM_TABLE8
 }
 
 
@@ -62,7 +75,7 @@ cdef class ColumnProgram:
     ----------
     n : int
     values : list of (n,) arrays
-        float64, float32, int64, int32, int16, int8, uint8, bool; int32 codes where a table is given.
+        float64, float32, int64, int32, int16, int8, uint8, bool; int8, int16 or int32 codes where a table is given.
     tables : list of (levels,) float64 arrays or None
     start : (u + 1,) int32
         Column j is the product of factors ``start[j] .. start[j + 1]``.
@@ -116,8 +129,7 @@ cdef class ColumnProgram:
 
     cdef flm_atom _atom(self, int64_t n, values, table) except *:
         cdef flm_atom atom
-        cdef int32_t smallest, largest
-        cdef int is_sorted
+        cdef int64_t smallest, largest
         atom.data = <const void *>address(values, "an atom")
         atom.table = NULL
         if len(values) != n:
@@ -127,12 +139,12 @@ cdef class ColumnProgram:
                 raise TypeError(f"an atom of dtype {values.dtype} is not supported")
             atom.kind = KINDS[values.dtype]
             return atom
-        if values.dtype != np.int32 or table.dtype != np.float64:
-            raise TypeError("an atom with a table needs int32 codes and a float64 table")
+        if values.dtype not in TABLE_KINDS or table.dtype != np.float64:
+            raise TypeError("an atom with a table needs int8, int16 or int32 codes and a float64 table")
         atom.table = <const double *>address(table, "a table")
-        atom.kind = FLM_TABLE
+        atom.kind = TABLE_KINDS[values.dtype]
         if n:
-            flm_scan_codes(<const int32_t *>atom.data, n, &smallest, &largest, &is_sorted)
+            smallest, largest = values.min(), values.max()
             if smallest < 0 or largest >= len(table):
                 raise ValueError(f"codes {smallest}..{largest} outside a table of {len(table)}")
         return atom
@@ -206,28 +218,69 @@ cdef class ColumnProgram:
             raise MemoryError
 
 
+cdef flm_part part_of(int64_t n, program, codes, coefficients) except *:
+    """A checked summand of a linear predictor; its arrays must outlive it."""
+    cdef flm_part part
+    cdef ColumnProgram columns = program
+    cdef const int32_t[::1] code_view
+    cdef const double[:, ::1] table
+    cdef int32_t smallest, largest
+    cdef int is_sorted
+    table = coefficients
+    if columns.n != n or columns.n_columns == 0 or table.shape[1] != columns.n_columns or table.shape[0] == 0:
+        raise ValueError("rows, columns and coefficients of a part disagree")
+    part.columns, part.codes, part.coefficients = &columns.columns, NULL, &table[0, 0]
+    if codes is not None:
+        code_view = codes
+        if code_view.shape[0] != n:
+            raise ValueError("codes differ from the rows in length")
+        flm_scan_codes(&code_view[0], n, &smallest, &largest, &is_sorted)
+        if largest >= table.shape[0]:
+            raise ValueError(f"code {largest} with coefficients for {table.shape[0]} levels")
+        part.codes = &code_view[0]
+    return part
+
+
 def residual_summary(
-    const double[::1] y, const double[::1] eta, weights, double sigma, const int64_t[::1] ranks,
-    int n_threads=1
+    const double[::1] y, eta, list parts, weights, double sigma, const int64_t[::1] ranks, int n_threads=1
 ):
-    """Order statistics (0-based ``ranks``), sum and sum of squares of ``sqrt(w) (y - eta) / sigma``."""
-    cdef const double[::1] w
-    cdef const double *w_at = NULL
+    """Order statistics (0-based ``ranks``), sum and sum of squares of ``sqrt(w) (y - eta) / sigma``.
+
+    ``eta`` (n,) is the linear predictor, or None when it is to be summed from ``parts``: tuples (program,
+    codes, coefficients) with ``coefficients`` (levels, columns), one row of them where ``codes`` is None.
+    """
+    cdef flm_residual_source rows
+    cdef const double[::1] eta_view, w
     cdef int64_t n = y.shape[0]
     cdef double[::1] order = np.empty(max(1, ranks.shape[0]))
     cdef double[::1] sums = np.zeros(2)
-    cdef int status
-    if eta.shape[0] != n or (weights is not None and len(weights) != n):
-        raise ValueError("y, eta and weights differ in length")
+    cdef int status, i
     if n == 0 or ranks.shape[0] == 0 or np.min(ranks) < 0 or np.max(ranks) >= n:
         raise ValueError("ranks must lie in 0..n")
+    rows.y, rows.eta, rows.weights, rows.n_parts, rows.parts = &y[0], NULL, NULL, 0, NULL
     if weights is not None:
         w = weights
-        w_at = &w[0]
-    with nogil:
-        status = flm_residual_summary(
-            &y[0], &eta[0], w_at, sigma, n, <int>ranks.shape[0], &ranks[0], &order[0], &sums[0], n_threads
-        )
+        rows.weights = &w[0]
+    if (weights is not None and w.shape[0] != n) or (eta is not None and len(eta) != n):
+        raise ValueError("y, eta and weights differ in length")
+    if eta is not None:
+        eta_view = eta
+        rows.eta = &eta_view[0]
+        parts = []
+    cdef flm_part *records = <flm_part *>malloc(max(1, len(parts)) * sizeof(flm_part))
+    if records == NULL:
+        raise MemoryError
+    try:
+        for i, (program, codes, coefficients) in enumerate(parts):
+            records[i] = part_of(n, program, codes, coefficients)
+        rows.n_parts, rows.parts = <int>len(parts), records
+        i = max(n_threads, 1)
+        with nogil:
+            status = flm_residual_summary(
+                &rows, sigma, n, <int>ranks.shape[0], &ranks[0], &order[0], &sums[0], i
+            )
+    finally:
+        free(records)
     if status == 1:
         raise MemoryError
     if status:

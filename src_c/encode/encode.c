@@ -5,12 +5,15 @@
 #include <string.h>
 
 #define BLOCK 4096
+#define SERIAL_ROWS 65536 /* waking up threads takes longer than reading so few rows */
 
 #if defined(__GNUC__) || defined(__clang__)
 #define STORE_RELAXED(place, value) __atomic_store_n(place, value, __ATOMIC_RELAXED)
+#define LOAD_RELAXED(place) __atomic_load_n(place, __ATOMIC_RELAXED)
 #define MARK_THREADS n_threads
 #else
 #define STORE_RELAXED(place, value) (*(place) = (value))
+#define LOAD_RELAXED(place) (*(place))
 #define MARK_THREADS 1
 #endif
 
@@ -43,7 +46,8 @@ flm_index flm_first_nonfinite(flm_index n, const double *x, int n_threads)
     const flm_index blocks = (n + BLOCK - 1) / BLOCK;
     flm_index first = blocks;
 #if defined(_OPENMP)
-#pragma omp parallel for schedule(static) num_threads(n_threads) reduction(min : first) if (n_threads > 1)
+#pragma omp parallel for schedule(static) num_threads(n_threads) reduction(min : first)           \
+    if (n_threads > 1 && n > SERIAL_ROWS)
 #endif
     for (flm_index b = 0; b < blocks; b++) {
         const flm_index start = b * BLOCK, length = n - start < BLOCK ? n - start : BLOCK;
@@ -55,6 +59,23 @@ flm_index flm_first_nonfinite(flm_index n, const double *x, int n_threads)
             return i;
     return n;
 }
+
+/* ---- levels that occur ------------------------------------------------- */
+
+#define DEFINE_USED(SUFFIX, CODE)                                                                              \
+    int flm_used_levels_##SUFFIX(flm_index n, const CODE *codes, flm_index n_levels, int n_threads,            \
+                                 uint8_t *used)                                                                \
+    {                                                                                                          \
+        int outside = 0;                                                                                       \
+        FLM_PARALLEL_ANY(MARK_THREADS)                                                                         \
+        for (flm_index i = 0; i < n; i++) {                                                                    \
+            if (codes[i] < 0 || codes[i] >= n_levels)                                                          \
+                outside = 1;                                                                                   \
+            else if (!LOAD_RELAXED(&used[codes[i]]))                                                           \
+                STORE_RELAXED(&used[codes[i]], 1);                                                             \
+        }                                                                                                      \
+        return outside;                                                                                        \
+    }
 
 /* ---- dense integer keys ------------------------------------------------ */
 
@@ -160,12 +181,21 @@ static flm_index count_ranks(flm_index n_words, const uint8_t *present, int64_t 
 #if defined(_OPENMP)
 #define FLM_PARALLEL_RANGE                                                                                     \
     FLM_PRAGMA(omp parallel for schedule(static) num_threads(n_threads) reduction(min : low)                   \
-                   reduction(max : high) if (n_threads > 1))
-#define FLM_PARALLEL_ROWS(THREADS) FLM_PRAGMA(omp parallel for schedule(static) num_threads(THREADS) if (THREADS > 1))
+                   reduction(max : high) if (n_threads > 1 && n > SERIAL_ROWS))
+#define FLM_PARALLEL_ROWS(THREADS)                                                                             \
+    FLM_PRAGMA(omp parallel for schedule(static) num_threads(THREADS) if (THREADS > 1 && n > SERIAL_ROWS))
+#define FLM_PARALLEL_ANY(THREADS)                                                                              \
+    FLM_PRAGMA(omp parallel for schedule(static) num_threads(THREADS) reduction(| : outside)                   \
+                   if (THREADS > 1 && n > SERIAL_ROWS))
 #else
 #define FLM_PARALLEL_RANGE
 #define FLM_PARALLEL_ROWS(THREADS)
+#define FLM_PARALLEL_ANY(THREADS)
 #endif
+
+DEFINE_USED(i8, int8_t)
+DEFINE_USED(i16, int16_t)
+DEFINE_USED(i32, int32_t)
 
 DEFINE_DENSE(i64, int64_t)
 DEFINE_DENSE(i32, int32_t)

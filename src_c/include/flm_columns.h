@@ -19,7 +19,9 @@ typedef enum {
     FLM_I16 = 4,
     FLM_I8 = 5,
     FLM_U8 = 6,
-    FLM_TABLE = 7 /* int32 codes into `table` */
+    FLM_TABLE = 7, /* int32 codes into `table` */
+    FLM_TABLE16 = 8,
+    FLM_TABLE8 = 9
 } flm_kind;
 
 typedef struct {
@@ -50,5 +52,16 @@ flm_status flm_add_fixed(const flm_columns *columns, const double *coefficients,
 /* out[r - lo] += sum_j b[codes[r] * n_columns + j] * column j; rows with a negative code get nothing. */
 flm_status flm_add_random(const flm_columns *columns, const flm_code *codes, const double *b, flm_index lo,
                           flm_index hi, double *out, int n_threads);
+
+/* One summand of a linear predictor: columns times coefficients (codes NULL), or
+ * times the coefficients of each row's level, as in the two functions above. */
+typedef struct {
+    const flm_columns *columns;
+    const flm_code *codes;
+    const double *coefficients;
+} flm_part;
+
+/* out[r] += the part at row lo + r, r < m <= FLM_BLOCK; block holds FLM_BLOCK * n_columns. */
+void flm_add_part(const flm_part *part, flm_index lo, int m, double *block, double *out);
 
 #endif

@@ -15,6 +15,16 @@
     }                                                                                                        \
     break;
 
+#define LOOKUP(OP, type, index)                                                                              \
+    {                                                                                                        \
+        const type *x = (const type *)atom->data + lo;                                                       \
+        const double *table = atom->table;                                                                   \
+        FLM_SIMD                                                                                             \
+        for (int r = 0; r < m; r++)                                                                          \
+            OP(table[x[index]]);                                                                             \
+    }                                                                                                        \
+    break;
+
 #define BY_KIND(OP, index)                                                                                   \
     switch (atom->kind) {                                                                                    \
     case FLM_F64: LOOP(OP, double, index)                                                                    \
@@ -24,13 +34,9 @@
     case FLM_I16: LOOP(OP, int16_t, index)                                                                   \
     case FLM_I8: LOOP(OP, int8_t, index)                                                                     \
     case FLM_U8: LOOP(OP, uint8_t, index)                                                                    \
-    default: {                                                                                               \
-        const int32_t *x = (const int32_t *)atom->data + lo;                                                 \
-        const double *table = atom->table;                                                                   \
-        FLM_SIMD                                                                                             \
-        for (int r = 0; r < m; r++)                                                                          \
-            OP(table[x[index]]);                                                                             \
-    }                                                                                                        \
+    case FLM_TABLE16: LOOKUP(OP, int16_t, index)                                                             \
+    case FLM_TABLE8: LOOKUP(OP, int8_t, index)                                                               \
+    default: LOOKUP(OP, int32_t, index)                                                                      \
     }
 
 FLM_INLINE void set_factor(const flm_atom *atom, double center, double multiplier, flm_index lo, int m,
@@ -122,10 +128,21 @@ static void add_by_code(const double *restrict block, const flm_code *restrict c
     }
 }
 
+void flm_add_part(const flm_part *part, flm_index lo, int m, double *block, double *out)
+{
+    const int u = part->columns->n_columns;
+    flm_fill(part->columns, lo, m, block, FLM_BLOCK);
+    if (part->codes)
+        add_by_code(block, part->codes + lo, part->coefficients, u, m, out);
+    else
+        add_scaled(block, part->coefficients, u, m, out);
+}
+
 /* Rows are independent here, so blocks go to threads in any order. */
 static flm_status add_rows(const flm_columns *columns, const flm_code *codes, const double *coefficients,
                            flm_index lo, flm_index hi, double *out, int n_threads)
 {
+    const flm_part part = {columns, codes, coefficients};
     const int u = columns->n_columns;
     const flm_index n_blocks = (hi - lo + FLM_BLOCK - 1) / FLM_BLOCK;
     int failed = 0;
@@ -144,11 +161,7 @@ static flm_status add_rows(const flm_columns *columns, const flm_code *codes, co
             const int m = (int)(hi - at < FLM_BLOCK ? hi - at : FLM_BLOCK);
             if (!block)
                 continue;
-            flm_fill(columns, at, m, block, FLM_BLOCK);
-            if (codes)
-                add_by_code(block, codes + at, coefficients, u, m, out + (at - lo));
-            else
-                add_scaled(block, coefficients, u, m, out + (at - lo));
+            flm_add_part(&part, at, m, block, out + (at - lo));
         }
         free(block);
     }

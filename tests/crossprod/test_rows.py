@@ -3,6 +3,7 @@ import pytest
 
 from fastlmm_core._kernels._rows import ColumnProgram
 from fastlmm_core.crossprod.rows import (
+    PredictorPart,
     ScaledColumn,
     add_random_effects,
     column_program,
@@ -17,12 +18,13 @@ DTYPES = [np.float64, np.float32, np.int64, np.int32, np.int16, np.int8, np.uint
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [1, 7, 511, 512, 513, 1300])
-def test_columns_of_every_dtype(dtype, n):
+@pytest.mark.parametrize("code_dtype", [np.int8, np.int16, np.int32])
+def test_columns_of_every_dtype(dtype, n, code_dtype):
     rng = np.random.default_rng(0)
     values = rng.integers(0, 2 if dtype is np.bool_ else 100, n).astype(dtype)
     values.flags.writeable = False
     table = np.array([0.0, 1.0, -2.5])
-    codes = rng.integers(0, 3, n).astype(np.int32)
+    codes = rng.integers(0, 3, n).astype(code_dtype)
     atoms = [Atom("x", values), Atom("f", codes, table)]
     columns = [
         ScaledColumn(),
@@ -129,6 +131,35 @@ def test_quantiles_are_exact(name, r, n_threads):
     np.testing.assert_array_equal(found, low + (at % 1) * (high - low))
     np.testing.assert_allclose(total, r.sum(), rtol=1e-10, atol=1e-9 * np.abs(r).max())
     np.testing.assert_allclose(square, (r**2).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e9], ids=["histogram", "digits"])
+def test_quantiles_of_predictors_that_are_not_stored(spread):
+    rng = np.random.default_rng(8)
+    n = 100_000
+    f, g = rng.integers(0, 3, n).astype(np.int8), rng.integers(-1, 50, n).astype(np.int32)
+    x, y, w = rng.normal(size=n), rng.normal(size=n), rng.uniform(0.5, 2, n)
+    y[:2] = spread, -spread  # a bin of the histogram holds nearly all rows when these are far away
+    atoms = [Atom("x", x), Atom("f", f, np.array([0.0, 1.0, 0.0]))]
+    columns = [Column("1"), Column("x", (0,)), Column("f", (1,)), Column("x:f", (0, 1))]
+    beta, b = rng.normal(size=4), rng.normal(size=(50, 2))
+    eta = linear_predictor(atoms, columns, beta, n)
+    add_random_effects(eta, g, atoms, columns[:2], b)
+    parts = [PredictorPart(atoms, columns, None, beta[None]), PredictorPart(atoms, columns[:2], g, b)]
+    expected = quantiles_and_moments(y, eta, 1.3, w)
+    for n_threads in (1, 2, 3):
+        found = quantiles_and_moments(y, parts, 1.3, w, n_threads=n_threads)
+        np.testing.assert_array_equal(found[0], expected[0])
+        assert found[1:] == expected[1:]
+    r = np.sqrt(w) * (y - eta) * (1 / 1.3)
+    np.testing.assert_allclose(found[0], np.quantile(r, [0, 0.25, 0.5, 0.75, 1]), rtol=1e-12)
+
+
+def test_parts_of_a_predictor_are_checked():
+    columns = [Column("1")]
+    for codes, b in ((np.array([0, 1], np.int32), np.zeros((1, 1))), (None, np.zeros((1, 2)))):
+        with pytest.raises(ValueError, match="code 1|disagree"):
+            quantiles_and_moments(np.array([1.0, 2.0]), [PredictorPart([], columns, codes, b)], 1.0)
 
 
 def test_quantiles_are_of_scaled_weighted_residuals():

@@ -173,3 +173,25 @@ def test_kernels_take_read_only_and_empty_arrays():
     with pytest.raises(ValueError, match="no keys"):
         _encode.key_range(empty)
     assert len(encode_integers(empty)[0]) == 0
+
+
+@pytest.mark.parametrize("levels, dtype", [(3, np.int8), (300, np.int16), (40_000, np.int32)])
+def test_codes_of_a_categorical_are_not_copied(levels, dtype):
+    rng = np.random.default_rng(levels)
+    codes = np.append(np.arange(levels), rng.integers(0, levels, 70_000)).astype(dtype)
+    series = pd.Series(pd.Categorical.from_codes(codes, [f"level{i}" for i in range(levels)]))
+    found, names = encode(Table(pd.DataFrame({"g": series})).column("g"), n_threads=2)
+    assert found.dtype == dtype and len(names) == levels
+    assert np.shares_memory(found, series.array.codes)
+    np.testing.assert_array_equal(found, codes)
+    rest = series[codes != 1]
+    found, names = encode(Table(pd.DataFrame({"g": rest})).column("g"))
+    assert found.dtype == np.int32 and len(names) == levels - 1
+    assert (names.to_numpy()[found] == rest.astype(str).to_numpy()).all()
+
+
+def test_used_levels():
+    codes = np.array([2, 0, 2], np.int8)
+    assert _encode.used_levels(codes, 3).tolist() == [True, False, True]
+    assert _encode.used_levels(codes, 2) is None and _encode.used_levels(-codes, 3) is None
+    assert _encode.used_levels(codes, 0) is None and not _encode.used_levels(codes[:0], 2).any()

@@ -250,3 +250,19 @@ def test_no_fixed_effects(sleep):
     text = str(fit.summary())
     assert "Random effects" in text and "Fixed effects" not in text
     assert fit.r2()["marginal"] == 0
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + f + offset(o) + (x | g) + (1 | h)", "y ~ f + (x || g)"])
+def test_residual_quantiles_by_blocks(formula, monkeypatch):
+    rng = np.random.default_rng(12)
+    n = 400
+    frame = pd.DataFrame({"x": rng.normal(size=n), "o": rng.normal(size=n), "w": rng.uniform(1, 2, n)})
+    frame["f"] = pd.Categorical(rng.choice(["a", "b", "c"], n))
+    frame["g"], frame["h"] = rng.integers(0, 20, n), rng.integers(0, 12, n)
+    frame["y"] = frame.x + rng.normal(size=20)[frame.g] + rng.normal(size=n)
+    fit = flm.lmer(formula, frame, weights="w")
+    monkeypatch.setattr("fastlmm_core.results.fitrows.STORED_ROWS", 0)
+    streamed = fit.summary().residuals
+    assert "fitted" not in fit._rows.__dict__
+    expected = np.quantile(fit.resid_scaled, [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(streamed, expected, rtol=1e-11, atol=1e-12)
