@@ -27,7 +27,12 @@ from fastlmm_core.mme.iterative_leaf import Scale, leaf_state
 from fastlmm_core.mme.probes import Estimate, ProbeSet, controlled, lanczos_log, probe_sets
 
 SOLVE_TOL = 1e-10
-"""Relative tolerance for the columns [X y] and the average information."""
+"""Relative tolerance for the columns [X y]."""
+
+ROUGH_TOL = 1e-6
+"""The same far from the optimum."""
+
+INFORMATION_TOL = 1e-7
 
 PROBE_TOL = 1e-5
 MAX_ITERATIONS = 2000
@@ -97,9 +102,13 @@ class IterativeEngine:
         self._state: _State | None = None
         self.set_probes(probes or DEFAULT_PROBES)
 
-    def set_probes(self, count: int, seed: int | None = None) -> None:
-        """Use ``count`` probes per stacked column of Z from the next `factorize` on; the first ones stay."""
-        self.probes = int(count)
+    def set_probes(self, count: int, seed: int | None = None, rough: bool = False) -> None:
+        """Use ``count`` probes per stacked column of Z from the next `factorize` on.
+
+        Probes of one seed have numbers, the first ones stay the same; ``rough``
+        solves for [X y] to `ROUGH_TOL` only.
+        """
+        self.probes, self._solve_tol = int(count), ROUGH_TOL if rough else SOLVE_TOL
         self.seed = self.seed if seed is None else int(seed)
         stacked = self._stacked
         self._sets = probe_sets([self.levels[f] for f in stacked], [self.k[f] for f in stacked], self.probes, self.seed)
@@ -114,8 +123,7 @@ class IterativeEngine:
     def factorize(self, Lambda: list[Float]) -> tuple[float, Float]:
         """Return an estimate of ``log|V0|``, and ``S`` (u x u), at the factors ``Lambda`` (k_f x k_f each)."""
         state = self._state
-        same = state is not None and all(np.array_equal(L, K) for L, K in zip(Lambda, state.Lambda))
-        if not same:
+        if state is None or state.tol > self._solve_tol or not _same_covariances(Lambda, state.Lambda):
             self._state = None
             state = self._prepare(Lambda)
         if state.traces is None:
@@ -149,21 +157,36 @@ class IterativeEngine:
         return None
 
     def average_information(self, Q: Float, v: Float, directions: list[Direction]) -> Float:
-        """Return ``w_j'P w_k`` (r x r), ``w_j = Z_f X_j Z_f'P y``; see `CrossedEngine.average_information`."""
-        state, r = self._ready(), len(directions)
-        if not r:
-            return np.zeros((0, 0))
+        """Return ``w_j'P w_k`` (r x r), ``w_j = Z_f X_j Z_f'P y``; see `CrossedEngine.average_information`.
+
+        It is bilinear in the directions: systems are solved once per Lambda, for
+        the entries of T.
+        """
+        state = self._ready()
+        basis = [(f, a, b) for f, k in enumerate(self.k) for a in range(k) for b in range(a + 1)]
+        if state.information is None or not np.array_equal(state.information[0], v):
+            state.information = v.copy(), self._information_of_entries(state, Q, v, basis)
+        entries = [[X[a, b] if f == g else 0.0 for f, a, b in basis] for g, X in directions]
+        X = np.array(entries).reshape(len(directions), len(basis))
+        return X @ state.information[1] @ X.T
+
+    def _information_of_entries(self, state, Q, v, basis) -> Float:
+        """Average information along e_a e_b' + e_b e_a' (e_a e_a' on the diagonal) of each T."""
+        r = len(basis)
         h = np.zeros((*self._arrays.A.shape[:2], r))
         hc, XVw = np.zeros((self.m, r)), np.zeros((self.p, r))
-        for q, (f, X) in enumerate(directions):
-            column = (state.G[f] @ v) @ X  # h_j = Z_f'P y X_j, (levels, k)
+        for q, (f, a, b) in enumerate(basis):
+            g = state.G[f] @ v
+            column = np.zeros_like(g)  # h_j = Z_f'P y X_j, (levels, k)
+            column[:, b] = g[:, a]
+            column[:, a] = g[:, b]
             XVw[:, q] = np.tensordot(column, state.G[f][:, :, :-1], ([0, 1], [0, 1]))
             if f == self._leaf_factor:
                 h[:, :, q] = column
             else:
                 hc[self._rows[f], q] = column.ravel()
         Ba, Bc = self._blocks_of_8(self._multiply_all, h, hc)
-        U, _, g, gc = self._project(state, Ba, Bc)
+        _, _, g, gc = self._project(state, Ba, Bc, INFORMATION_TOL)
         wVw = np.tensordot(h, g, ([0, 1], [0, 1])) + hc.T @ gc
         return 0.5 * (wVw + wVw.T) - XVw.T @ Q @ XVw
 
@@ -220,14 +243,14 @@ class IterativeEngine:
                 if k > 8:
                     raise ValueError("exact covariances are offered for at most 8 columns per term")
                 Bc[:] = self._operator.reduce(unit)[:, :k]
-                F = self._project(state, Ba, Bc)[2][level]
+                F = self._project(state, Ba, Bc, SOLVE_TOL)[2][level]
             else:
                 unit = np.zeros((self.m, k))
                 rows = slice(self._rows[factor].start + level * k, self._rows[factor].start + (level + 1) * k)
                 unit[rows] = np.eye(k)
                 zero = np.zeros((*self._arrays.A.shape[:2], k))
                 Ba, Bc = self._blocks_of_8(self._multiply_all, zero, unit)
-                F = self._project(state, Ba, Bc)[3][rows]
+                F = self._project(state, Ba, Bc, SOLVE_TOL)[3][rows]
             result[at] = T - T @ (0.5 * (F + F.T)) @ T
         return result
 
@@ -247,6 +270,7 @@ class IterativeEngine:
                 raise NumericalError("a relative covariance factor is not finite")
         arrays = self._arrays
         state = _State()
+        state.tol = self._solve_tol
         state.Lambda = [np.array(L, float) for L in Lambda]
         state.leaf = leaf_state(arrays.A, state.Lambda[self._leaf_factor])
         state.scale = Scale([state.Lambda[f] for f in self._stacked], arrays.offset, arrays.own.shape[1])
@@ -254,7 +278,7 @@ class IterativeEngine:
         state.diagonal = arrays.own - self._operator.diagonal()
         state.P = state.scale.preconditioner(state.diagonal)
         state.Q = state.scale.sandwich(state.P.inverse)
-        U, Bt, G, Gc = self._project(state, arrays.B, arrays.Bc)
+        U, Bt, G, Gc = self._project(state, arrays.B, arrays.Bc, state.tol)
         JB = state.leaf.J @ arrays.B
         state.S = self._C - np.tensordot(arrays.B, JB, ([0, 1], [0, 1])) - Bt.T @ U
         state.S = 0.5 * (state.S + state.S.T)
@@ -264,14 +288,14 @@ class IterativeEngine:
         ]
         return state
 
-    def _project(self, state, Ba, Bc):
+    def _project(self, state, Ba, Bc, tol):
         """(U, B~, leaf and stacked rows of Z'V0^-1 w) for the right-hand sides Z'W w, eight at a time."""
-        return self._blocks_of_8(lambda Ba, Bc: self._project_8(state, Ba, Bc), Ba, Bc)
+        return self._blocks_of_8(lambda Ba, Bc: self._project_8(state, Ba, Bc, tol), Ba, Bc)
 
-    def _project_8(self, state, Ba, Bc):
+    def _project_8(self, state, Ba, Bc, tol):
         operator, scale, leaf = self._operator, state.scale, state.leaf
         Bt = Bc - operator.reduce(leaf.J @ Ba)
-        U = scale.times(self._solve(state, scale.transposed(Bt), SOLVE_TOL)[0])
+        U = scale.times(self._solve(state, scale.transposed(Bt), tol)[0])
         return U, Bt, leaf.K @ (Ba - operator.multiply(U)), Bt - operator.apply(U)
 
     def _multiply_all(self, h, hc):
@@ -368,6 +392,7 @@ class _State:
     """What is known at one Lambda."""
 
     traces = None
+    information = None
 
 
 class _Probe:
@@ -383,6 +408,14 @@ class _Traces:
 
     def __init__(self, F, logdet, logdet_sd, errors):
         self.F, self.logdet, self.logdet_sd, self.errors = F, logdet, logdet_sd, errors
+
+
+def _same_covariances(Lambda: list[Float], known: list[Float]) -> bool:
+    """Up to rounding: theta goes to original units and back."""
+    if len(Lambda) != len(known) or any(L.shape != K.shape for L, K in zip(Lambda, known)):
+        return False
+    pairs = [(L @ L.T, K @ K.T) for L, K in zip(Lambda, known)]
+    return all(np.abs(T - U).max() <= 1e-12 * np.abs(U).max() for T, U in pairs)
 
 
 def _symmetric(M: Float) -> Float:

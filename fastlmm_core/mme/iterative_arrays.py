@@ -82,7 +82,7 @@ def iterative_arrays(cp: CrossProducts, columns: Int64) -> IterativeArrays:
 
 def level_chunks(entries: int, m: int) -> int:
     """Pieces of leaf levels: each costs a private sum of m rows, so that few entries have few."""
-    return int(np.clip(min(entries // (4 * m + 1), SUMS_BYTES // (8 * LANES * m)), 2, MAX_CHUNKS))
+    return int(np.clip(min(entries // (16 * m + 1), SUMS_BYTES // (8 * LANES * m)), 4, MAX_CHUNKS))
 
 
 def _entries(cp, leaf, stacked, offset):

@@ -75,21 +75,22 @@ class Estimate:
 def controlled(samples: Float, controls: Float, exact: bool) -> Estimate:
     """The mean of ``samples`` (t, c) with ``controls`` (t, c) or (t, 1) of mean zero; the sum if ``exact``.
 
-    Regression with one control per column (Lavenberg & Welch 1981); with
-    fewer than 8 probes the control is left out.
+    One control per column (Lavenberg & Welch 1981).  The coefficient of a probe
+    comes from the regression on the others, so that the estimate has no bias;
+    with fewer than 8 probes the control is left out.
     """
     t = len(samples)
     if exact:
         return Estimate(samples.sum(0), np.zeros_like(samples))
-    mean, rest = samples.mean(0), samples - samples.mean(0)
-    lost = 1
+    values = samples
     if t >= 8:
-        centre = controls.mean(0)
-        spread = controls - centre
-        square = (spread**2).sum(0)
-        slope = np.divide((spread * rest).sum(0), square, out=np.zeros_like(mean), where=square > 0)
-        mean, rest, lost = mean - slope * centre, rest - slope * spread, 2
-    return Estimate(mean, rest / np.sqrt(t * max(t - lost, 1)))
+        # sums over the other probes
+        c, s, cc, cs = (x.sum(0) - x for x in (controls, samples, controls * controls, controls * samples))
+        square = cc - c * c / (t - 1)
+        slope = np.divide(cs - c * s / (t - 1), square, out=np.zeros_like(samples), where=square > 0)
+        values = samples - slope * controls
+    mean = values.mean(0)
+    return Estimate(mean, (values - mean) / np.sqrt(t * max(t - 1, 1)))
 
 
 def lanczos_log(step: Float, ratio: Float, used: np.ndarray, norm2: Float) -> Float:

@@ -63,7 +63,7 @@ def solve_score(
     engine = objective.engine
     wanted = control.probes or engine.probes
     before = objective.n_values, objective.n_gradients
-    engine.set_probes(min(FIRST_PROBES, wanted), control.seed)
+    engine.set_probes(min(FIRST_PROBES, wanted), control.seed, rough=wanted > FIRST_PROBES)
     chart = Chart(theta_map, starting_factors(objective, theta_map, start, 0, control.seed))
     search = _ScoreSearch(objective, control, chart, objective.evaluate(chart.Lambda(chart.M)), [], {})
     errors = None
