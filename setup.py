@@ -30,7 +30,7 @@ EXTENSIONS = {
         "rows/columns.c",
     ],
     "_tree": ["numeric/tree_levels.c", "numeric/tree_pack.c", "numeric/tree_chain.c", "numeric/tree_inner.c"],
-    "_resample": ["numeric/tree_levels.c", "numeric/tree_pack.c"],
+    "_resample": ["numeric/tree_levels.c", "numeric/tree_pack.c", "numeric/tree_chain.c"],
     "_crossed": [
         "numeric/crossed_leaf.c",
         "numeric/crossed_columns.c",
