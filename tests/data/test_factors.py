@@ -180,9 +180,10 @@ def test_codes_of_a_categorical_are_not_copied(levels, dtype):
     rng = np.random.default_rng(levels)
     codes = np.append(np.arange(levels), rng.integers(0, levels, 70_000)).astype(dtype)
     series = pd.Series(pd.Categorical.from_codes(codes, [f"level{i}" for i in range(levels)]))
-    found, names = encode(Table(pd.DataFrame({"g": series})).column("g"), n_threads=2)
+    frame = pd.DataFrame({"g": series})
+    found, names = encode(Table(frame).column("g"), n_threads=2)
     assert found.dtype == dtype and len(names) == levels
-    assert np.shares_memory(found, series.array.codes)
+    assert np.shares_memory(found, frame["g"].array.codes)
     np.testing.assert_array_equal(found, codes)
     rest = series[codes != 1]
     found, names = encode(Table(pd.DataFrame({"g": rest})).column("g"))
