@@ -8,7 +8,7 @@ import fastlmm_core as flm
 from fastlmm_core.criterion.information import theta_hessian
 from fastlmm_core.errors import ConvergenceWarning, MonteCarloWarning
 from fastlmm_core.mme.iterative import IterativeEngine
-from fastlmm_core.optimize import driver, score
+from fastlmm_core.optimize import score
 
 
 def ratings(n=30_000, users=3000, items=300, seed=1, slope=0.0, item_sd=0.55):

@@ -1,0 +1,102 @@
+"""Crossed models too large to factor: ``python -m bench.crossed_large W7`` (or M1, ML32, ML1).
+
+Each case runs in a process of its own, which draws the data, forgets its peak
+memory and fits; printed are the seconds of each stage, the peak of memory
+beyond the frame, and the Monte Carlo errors the fit states.
+"""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+
+from bench import memory
+from bench.simulate import crossed, effects
+
+FORMULA = "y ~ f + x + x2 + (1 | user) + (1 | item)"
+RATINGS = "rating ~ x + (1 | user) + (1 | movie)"
+
+CASES = {
+    "M1": (FORMULA, lambda rng: crossed(rng, 10**6, 50_000, 5_000, 0.5, 0.3)),
+    "W7": (FORMULA, lambda rng: crossed(rng, 10**7, 200_000, 20_000, 0.5, 0.3)),
+    "ML32": (RATINGS, lambda rng: ratings(rng, 32_000_000, 200_948, 84_432)),
+    "ML1": (RATINGS, lambda rng: ratings(rng, 1_000_000, 6_280, 2_640)),
+}
+
+
+def ratings(rng, n, users, movies, least=20):
+    """Ratings like MovieLens: every user has at least ``least``, activity is log-normal, and the
+    popularity of movies falls so fast that thousands of them have a single rating.
+
+    A frame with ``rating``, ``x`` and int32 keys ``user`` and ``movie``; pairs are distinct up to chance.
+    """
+    activity = np.exp(1.25 * rng.standard_normal(users))
+    counts = least + rng.multinomial(n - users * least, activity / activity.sum())
+    user = np.repeat(np.arange(users, dtype=np.int32), counts)
+    rank = np.arange(1, movies + 1)
+    weight = 1.0 / (rank + 60.0) * np.exp(-rank / (0.11 * movies))
+    ends = np.cumsum(weight / weight.sum())
+    movie = np.empty(n, np.int32)
+    for first in range(0, n, 1 << 20):
+        draws = rng.random(min(n - first, 1 << 20))
+        movie[first : first + len(draws)] = np.minimum(np.searchsorted(ends, draws), movies - 1)
+    movie[rng.choice(n, movies, replace=False)] = rng.permutation(movies).astype(np.int32)
+    movie = rng.permutation(movies).astype(np.int32)[movie]
+    x = rng.standard_normal(n)
+    y = 3.5 + 0.1 * x + 0.85 * rng.standard_normal(n)
+    y += effects(rng, users, 0.19)[:, 0][user]
+    y += effects(rng, movies, 0.22)[:, 0][movie]
+    order = rng.permutation(n)
+    return pd.DataFrame({"rating": y[order], "x": x[order], "user": user[order] + 1, "movie": movie[order] + 1})
+
+
+def measure(name, seed=1, **control):
+    """Fit one case; a dict of seconds, bytes and estimates."""
+    import fastlmm_core as flm
+
+    formula, draw = CASES[name]
+    frame = draw(np.random.default_rng(seed))
+    ready = memory.resident()
+    memory.reset_peak()
+    started, cpu = time.perf_counter(), time.process_time()
+    fit = flm.lmer(formula, frame, control=flm.Control(**control))
+    fitted = time.perf_counter() - started
+    text = str(fit.summary())
+    seconds = time.perf_counter() - started
+    errors = fit.convergence.monte_carlo
+    return {
+        "case": name,
+        "rows": len(frame),
+        "levels": dict(fit.ngroups),
+        "seconds": round(seconds, 2),
+        "fit": round(fitted, 2),
+        "cpu": round(time.process_time() - cpu, 2),
+        "stages": {stage: round(value, 2) for stage, value in fit.timings.items()},
+        "gb_beyond_frame": round((memory.peak() - ready) / 1e9, 2),
+        "engine": getattr(fit._solved.objective.engine, "reason", ""),
+        "theta": fit._estimates.theta.tolist(),
+        "evaluations": fit.convergence.n_gradients,
+        "ending": text.splitlines()[-4:],
+        "probes": None if errors is None else errors.probes,
+        "mc_error_se": None if errors is None else list(errors.theta),
+        "loglik_sd": None if errors is None else errors.loglik_sd,
+    }
+
+
+def main():
+    if sys.argv[1] == "--measure":
+        print(json.dumps(measure(sys.argv[2], **json.loads(sys.argv[3]))))
+        return
+    for argument in sys.argv[1:]:
+        name, _, settings = argument.partition(":")
+        control = json.dumps(dict(item.split("=") for item in settings.split(",")) if settings else {})
+        command = [sys.executable, "-m", "bench.crossed_large", "--measure", name, control]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        print(json.dumps(json.loads(answer.stdout), indent=2) if answer.returncode == 0 else answer.stderr[-2000:])
+
+
+if __name__ == "__main__":
+    main()
