@@ -8,7 +8,10 @@ from fastlmm_core.errors import DataError
 from fastlmm_core.inference.prediction import prediction_errors
 from fastlmm_core.inference.robust import KINDS
 from fastlmm_core.results import predict_errors, reliability, robust
+from fastlmm_core.results.influence import Influence
 from fastlmm_core.results.predict import chosen_factors, predict_new
+from fastlmm_core.results.predict_stream import predict_stream
+from fastlmm_core.stream.sources import is_stream
 
 
 class Diagnostics:
@@ -26,7 +29,7 @@ class Diagnostics:
 
     def predict(
         self, newdata=None, *, re="all", new_levels: str = "error", se: bool = False, interval=None,
-        level: float = 0.95, condition_on=None,
+        level: float = 0.95, condition_on=None, out=None,
     ):  # fmt: skip
         """Predicted response, by the rows of ``newdata`` (by default those of the fit).
 
@@ -47,6 +50,9 @@ class Diagnostics:
         condition_on : table with the response, optional
             Rows of clusters the fit did not see (or more rows of those it saw): predictions are
             those of the mixed-model equations with these rows added, at the variances of the fit.
+        out : path, optional
+            Write the predictions there, batch by batch (``.parquet``, ``.arrow`` or ``.csv``), and return
+            the path; the file appears when it is complete.
 
         Returns
         -------
@@ -69,6 +75,12 @@ class Diagnostics:
         `lmer`, and are 1 where there is none.
         """
         predict_errors.check_options(interval, level, new_levels)
+        if out is not None or (newdata is not None and is_stream(newdata)):
+            options = {
+                "re": re, "new_levels": new_levels, "se": se, "interval": interval, "level": level,
+                "condition_on": condition_on,
+            }  # fmt: skip
+            return predict_stream(self, newdata, out, options)
         if condition_on is not None:
             return predict_errors.predict_given(
                 self, newdata, condition_on, re, new_levels, interval, level, se
@@ -161,3 +173,29 @@ class Diagnostics:
 
     def _robust_tables(self, cluster) -> dict:
         return {kind: partial(robust.robust_parts, self, kind, cluster) for kind in KINDS}
+
+    # rows and groups
+
+    def influence(self, by=None) -> Influence:
+        """What deleting each row, or each group, does to the fixed effects, at the variances of the fit.
+
+        Parameters
+        ----------
+        by : None for single rows, a grouping factor, a column of the data, or labels of the rows used.
+
+        Returns
+        -------
+        Influence : Series ``leverage, leverage_fixed, cooks_distance, mdffits, covratio, covtrace``,
+            DataFrames ``dfbeta, dfbetas, params`` (levels x coefficients), and `Influence.frame` with
+            all scalars.  NaN where the coefficients cannot be estimated without a group.
+
+        Raises
+        ------
+        ModelError : very many groups that share random effects with other rows.
+
+        Notes
+        -----
+        Exact down-dating, no refit (Demidenko & Stukel 2005, doi:10.1002/sim.1974; Haslett 1999,
+        doi:10.1111/1467-9868.00192).  Groups of an outermost factor cost one pass over the rows.
+        """
+        return Influence(self, by)

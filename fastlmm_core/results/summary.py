@@ -147,7 +147,7 @@ class MixedSummary(Summary):
             "\n".join([self._title(), *self._formula_lines()]),
             self._criterion_text(),
         ]
-        blocks.append("Scaled residuals:\n" + render.quantile_text(fit._rows.quantiles))
+        blocks.append(_residual_text(fit._rows.quantiles))
         random = render.text_table(header, cells, [""] * len(cells[0]), right=False)
         blocks.append(f"Random effects:\n{random}\n{self._counts()}")
         if len(fit._kept):
@@ -185,6 +185,13 @@ class MixedSummary(Summary):
             parts.append(render.html_table("Fixed effects", head, columns, self._kept_names))
         parts.append(render.html_lines(self._notes()))
         return f"<div>{''.join(parts)}</div>"
+
+
+def _residual_text(quantiles: np.ndarray) -> str:
+    """The block of scaled residuals, or why there is none."""
+    if np.isnan(quantiles).any():
+        return "Scaled residuals: not shown, this fit was made from statistics of the rows"
+    return "Scaled residuals:\n" + render.quantile_text(quantiles)
 
 
 def ending(certificate) -> str:

@@ -45,8 +45,11 @@ def open_files(where) -> Source:
     """
     if pa is None:
         raise MissingDependencyError("reading files needs pyarrow: pip install pyarrow")
-    found = _find(where)
-    shown = _shown(where)
+    return source_of_files(_find(where), _shown(where))
+
+
+def source_of_files(found: list[File], shown: str) -> Source:
+    """The `Source` of these files, in this order."""
     schema = _schema(found[0])
     names = [*schema.names, *(name for name, _ in found[0].partition if name not in schema.names)]
     rows = _count(found) if all(file.format == "parquet" for file in found) else None
@@ -58,7 +61,7 @@ def open_files(where) -> Source:
             if identity not in skip:
                 yield from _read(file, columns, kinds, batch_rows, identity)
 
-    return Source(f"files {shown}", names, rows, read, True, arrow_widths(schema))
+    return Source(f"files {shown}", names, rows, read, True, arrow_widths(schema), tuple(found))
 
 
 def open_dataset(dataset) -> Source:

@@ -44,6 +44,8 @@ class Source:
     again : bool
         Whether ``read`` can be called more than once.
     row_bytes : callable columns -> bytes of one row, about.
+    files : tuple of File
+        What it is made of, where it is made of files.
     """
 
     kind: str
@@ -52,6 +54,7 @@ class Source:
     read: Callable[[list, int, frozenset], Iterator[Batch]]
     again: bool = True
     row_bytes: Callable[[list], int] = lambda columns: 8 * len(columns)
+    files: tuple = ()
 
     def batches(self, columns, skip=frozenset(), batch_rows=None) -> Iterator[Batch]:
         """Batches with the columns that are there, sized by bytes."""
