@@ -86,8 +86,10 @@ class LMMResults(FixedEffects, Diagnostics, Resampling, Testing):
         Parameters
         ----------
         alpha : one minus the coverage.
-        method : ``"satterthwaite"`` (t), ``"wald"`` (normal), or ``"kenward-roger"`` (t with
-            adjusted standard errors, REML fits).
+        method : ``"satterthwaite"`` (t), ``"wald"`` (normal), ``"kenward-roger"`` (t with
+            adjusted standard errors, REML fits), or ``"boot"`` (percentiles of `bootstrap`),
+            which also gives rows for standard deviations and correlations of the random
+            effects and for sigma.
         cluster : of methods ``"CR0"``, ``"CR1"``, ``"CR2"`` (t, cluster-robust errors, see `robust`).
         """
         methods = {
@@ -96,7 +98,9 @@ class LMMResults(FixedEffects, Diagnostics, Resampling, Testing):
             "kenward-roger": self._kenward_roger_table,
             **self._robust_tables(cluster),
         }
-        return self._interval_frame(alpha, *choose(method, methods, "method")())
+        tables = self._refitted_tables(alpha)
+        chosen = choose(method, methods | tables, "method")()
+        return chosen if method in tables else self._interval_frame(alpha, *chosen)
 
     def _kenward_roger_table(self) -> tuple[np.ndarray, np.ndarray]:
         """Standard errors and degrees of freedom (p,)."""

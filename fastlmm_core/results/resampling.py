@@ -1,18 +1,22 @@
 """What a fit can tell by fitting again: tests of random terms, refits, simulation, bootstrap, profiles."""
 
+import sys
 import warnings
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.crossprod.threads import resolve_threads
 from fastlmm_core.errors import ConvergenceWarning, DataError
+from fastlmm_core.inference.bootstrap import Replicate, Replicator, run_chunks
 from fastlmm_core.inference.lrt import mixture_upper, naive_p
 from fastlmm_core.inference.ranova import INTERCEPT, deletions, formula_terms, reducible, smaller_criterion
 from fastlmm_core.inference.refit import refit_response
 from fastlmm_core.inference.simulate import add_effects, draw_effects, draw_errors
 from fastlmm_core.inference.solved import SolvedModel
-from fastlmm_core.results.fitrows import FitRows
+from fastlmm_core.results.bootstrapped import Bootstrap, as_series, natural_names, natural_values
+from fastlmm_core.results.fitrows import AbsentRows, FitRows
 from fastlmm_core.results.summary import ending
 
 
@@ -157,6 +161,115 @@ class Resampling:
                 add_effects(column, design, effects, rows.n_threads)
             column += draw_errors(design, self.sigma, rng)
         return pd.DataFrame(out, index=rows.labels, columns=[f"sim_{i + 1}" for i in range(int(nsim))])
+
+    def bootstrap(
+        self, nsim: int = 1000, seed=None, statistic=None, n_jobs: int | None = None, progress=None
+    ) -> Bootstrap:
+        """Parametric bootstrap: fit the model to responses drawn from it.
+
+        Parameters
+        ----------
+        nsim : number of replicates.
+        seed : int, SeedSequence or Generator, optional
+            Each replicate has its own child seed, so results do not depend on ``n_jobs``.
+        statistic : callable, optional
+            Maps a fit to a number, array, dict or Series; the fits it gets have no rows.  By
+            default fixed effects, sigma, standard deviations and correlations of the
+            random effects, and theta.
+        n_jobs : threads; by default the processors available.
+        progress : bool or callable, optional
+            True writes to stderr; a callable gets the fraction done.
+
+        Returns
+        -------
+        Bootstrap
+            ``draws``, ``conf_int(alpha, kind)``, ``summary()``, ``n_failed``.
+
+        Raises
+        ------
+        DataError : the fit was read from a file.
+
+        Notes
+        -----
+        As lme4's ``bootMer`` (Bates, Maechler, Bolker & Walker 2015) with ``type = "parametric"``, new random
+        effects for every replicate, and the fit's own criterion.  For nested factors a replicate
+        is drawn as its sufficient statistics, which have exactly the distribution that summing
+        simulated rows would give, at a cost that does not depend on the number of rows; for
+        crossed factors rows are drawn.
+        """
+        if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
+            raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
+        solved = solved_model(self, "bootstrap")
+        replicator = Replicator(solved, self._rows.design if hasattr(self._rows, "source") else None)
+        jobs = resolve_threads(n_jobs)
+        report = _reporter(progress)
+        if statistic is None:
+            found = run_chunks(replicator.fit_chunk, int(nsim), replicator.chunk, seed, jobs, report)
+            values = [None if one is None else self._natural(one) for one in found]
+            own = self._natural(Replicate(self._beta, self._estimates.theta, self.sigma))
+            estimate = pd.Series(own, index=self._natural_labels)
+        else:
+
+            def work(generators):
+                solved_again = replicator.solve_chunk(generators)
+                return [
+                    None if one is None else as_series(statistic(self._without_rows(*one)))
+                    for one in solved_again
+                ]
+
+            estimate = as_series(statistic(self))
+            found = run_chunks(work, int(nsim), min(replicator.chunk, 25), seed, jobs, report)
+            values = [None if one is None else one.reindex(estimate.index).to_numpy() for one in found]
+        failed = sum(one is None for one in values)
+        missing = np.full(len(estimate), np.nan)
+        draws = np.array([missing if one is None else one for one in values])
+        return Bootstrap(pd.DataFrame(draws, columns=estimate.index), estimate, failed)
+
+    def _refitted_tables(self, alpha: float) -> dict:
+        """Methods of `conf_int` that fit again: name -> a function that returns the table."""
+
+        def boot():
+            table = self.bootstrap().conf_int(alpha)
+            return table[~table.index.str.startswith("theta_")]
+
+        return {"boot": boot}
+
+    @property
+    def _natural_labels(self) -> list[str]:
+        facts = self._facts
+        kept = [self._names[j] for j in self._kept]
+        thetas = [f"theta_{name}" for name in theta_names(facts)]
+        return [*natural_names(facts.keys, facts.terms), "sigma", *kept, *thetas]
+
+    def _natural(self, one: Replicate) -> list[float]:
+        """Values of the default statistic, as `_natural_labels`."""
+        relative = self._solved.theta_map.term_T(one.theta)
+        covariances = [one.sigma**2 * T for T in relative]
+        return [*natural_values(covariances), one.sigma, *one.beta[self._kept], *one.theta]
+
+    def _without_rows(self, solved: SolvedModel, optimum):
+        """A replicate as a fit, for the user's statistic."""
+        return type(self)(self._facts, solved, optimum.certificate, ReplicateRows({}), self._spec)
+
+
+class ReplicateRows(AbsentRows):
+    """Stands for the rows of a bootstrap replicate, which were never drawn."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise DataError(
+            "a bootstrap replicate has no rows: its statistic can use estimates, random effects and tests, "
+            "but not fitted values, residuals or r2; simulate() and refit() give fits with rows"
+        )
+
+
+def _reporter(progress):
+    if progress is True:
+        return lambda fraction: sys.stderr.write(f"fastlmm_core: {fraction:4.0%} bootstrap\n")
+    if progress is not None and progress is not False and not callable(progress):
+        raise TypeError(f"progress is None, a bool or a callable, found {progress!r}")
+    return progress or None
 
 
 def theta_names(facts) -> list[str]:

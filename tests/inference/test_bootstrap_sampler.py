@@ -1,4 +1,4 @@
-"""Statistics drawn without rows have the distribution of those of simulated rows: first and second moments."""
+"""Statistics drawn without rows are distributed like those of simulated rows: first and second moments."""
 
 import numpy as np
 import pytest

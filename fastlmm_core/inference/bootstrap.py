@@ -1,0 +1,213 @@
+"""Parametric bootstrap: fit the model to responses drawn from itself.
+
+With nested factors only the sufficient statistics of a response are drawn
+(`sampler`); for one factor many responses are fitted at once (`batch`).  With
+crossed factors the response is drawn by rows and summed.
+
+Replicate i uses the i-th child of the seed and nothing else, and replicates are
+worked on in chunks of fixed size, so the draws are the same for any number of
+threads.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastlmm_core.criterion.profiled import ProfiledObjective
+from fastlmm_core.crossprod.layout import build_layout
+from fastlmm_core.crossprod.rows import linear_predictor
+from fastlmm_core.crossprod.standardize import standardize
+from fastlmm_core.crossprod.statistics import CrossProducts
+from fastlmm_core.errors import FastLMMError
+from fastlmm_core.formula.terms import Design
+from fastlmm_core.inference.batch import fit_batch
+from fastlmm_core.inference.estimates import build_estimates
+from fastlmm_core.inference.refit import fresh_objective, with_response
+from fastlmm_core.inference.sampler import StatisticsSampler
+from fastlmm_core.inference.simulate import RowStatistics, add_effects, draw_effects, draw_errors
+from fastlmm_core.inference.solved import SolvedModel
+from fastlmm_core.mme.replicates import ReplicateEngine, replicate_bytes
+from fastlmm_core.optimize.control import Control
+from fastlmm_core.optimize.driver import Optimum, minimize
+
+CHUNK = 125
+"""Most replicates worked on together."""
+CHUNK_BYTES = 1 << 26
+
+
+@dataclass(frozen=True, eq=False)
+class Replicate:
+    """What a fit to one simulated response found, in original units."""
+
+    beta: np.ndarray
+    theta: np.ndarray
+    sigma: float
+
+
+class Replicator:
+    """Fits a solved model to responses drawn from it.
+
+    Parameters
+    ----------
+    solved : the fit.
+    design : its rows; needed with crossed factors only.
+    """
+
+    def __init__(self, solved: SolvedModel, design: Design | None = None):
+        self.solved, self.design = solved, design
+        products, kept = solved.products, solved.fixed.kept
+        self.nested = products.structure == "tree"
+        self.one_factor = self.nested and len(products.order) == 1
+        self.chunk = CHUNK
+        with solved._lock:
+            if self.nested:
+                self._sampler = StatisticsSampler(products, kept, solved.point)
+            else:
+                self._prepare_rows()
+        if self.one_factor:
+            self.chunk = int(np.clip(CHUNK_BYTES // replicate_bytes(products, kept), 1, CHUNK))
+        elif self.nested:
+            per_draw = 24 * sum(R.shape[0] * R.shape[1] for R in products.R)
+            self.chunk = int(np.clip(CHUNK_BYTES // per_draw, 1, CHUNK))
+
+    def _prepare_rows(self) -> None:
+        standardization = standardize(self.design)
+        self._statistics = RowStatistics(
+            self.design, build_layout(self.design, standardization), keep_columns=True
+        )
+        self._center, self._scale = standardization.y_center, standardization.y_scale
+        beta = np.nan_to_num(self.solved.estimates.beta)
+        self._mean = linear_predictor(self.design.atoms, self.design.fixed, beta, self.design.n)
+
+    def draw(self, generators: Sequence[np.random.Generator]):
+        """Statistics of one response per generator, as `StatisticsSampler.draw`."""
+        if self.nested:
+            return self._sampler.draw(list(generators))
+        solved, estimates = self.solved, self.solved.estimates
+        drawn = []
+        for rng in generators:
+            y = self._mean.copy()
+            b = draw_effects(solved.theta_map, estimates.theta, estimates.sigma, solved.products.levels, rng)
+            add_effects(y, self.design, b, 1)
+            y += draw_errors(self.design, estimates.sigma, rng)
+            drawn.append(self._statistics((y - self._center) / self._scale))
+        Uy, yy, Zy = zip(*drawn, strict=True)
+        return np.array(Uy), np.array(yy), [np.array(part) for part in zip(*Zy, strict=True)]
+
+    def products_of(self, drawn, i: int) -> CrossProducts:
+        """The statistics with replicate i as response."""
+        Uy, yy, Zy = drawn
+        return with_response(self.solved.products, Uy[i], yy[i], [part[i] for part in Zy])
+
+    def fit_one(self, products: CrossProducts) -> tuple[ProfiledObjective, Optimum]:
+        """One search from the fit's theta, on one thread."""
+        objective = fresh_objective(self.solved, products, n_threads=1)
+        start = self.solved.estimates.theta
+        return objective, minimize(objective, self.solved.theta_map, start=start, control=Control(n_starts=1))
+
+    def fit_chunk(self, generators) -> list[Replicate | None]:
+        """One replicate per generator, None where no optimum was found."""
+        drawn = self.draw(generators)
+        found: list[Replicate | None] = [None] * len(generators)
+        if self.one_factor:
+            found = self._fit_together(drawn)
+        for i, one in enumerate(found):
+            if one is None:
+                found[i] = self._fit_alone(self.products_of(drawn, i))
+        return found
+
+    def _fit_together(self, drawn) -> list[Replicate | None]:
+        solved, (Uy, yy, Zy) = self.solved, drawn
+        engine = ReplicateEngine(solved.products, solved.fixed.kept, Uy, yy, Zy[0])
+        start, N = solved.point.Lambda[0], solved.objective.N
+        best = fit_batch(engine, solved.theta_map, start, N, solved.estimates.reml)
+        return [
+            self._replicate(best.beta[i], solved.theta_map.theta_from_Lambda([best.Lambda[i]]), best.s2[i])
+            if best.found[i]
+            else None
+            for i in range(len(yy))
+        ]
+
+    def _fit_alone(self, products: CrossProducts) -> Replicate | None:
+        try:
+            _, optimum = self.fit_one(products)
+        except FastLMMError:
+            return None
+        if not optimum.certificate.converged:
+            return None
+        return self._replicate(optimum.point.beta, optimum.theta, optimum.point.s2)
+
+    def _replicate(self, beta, theta, s2) -> Replicate:
+        fixed = self.solved.fixed
+        full = np.full(fixed.p, np.nan)
+        full[fixed.kept] = fixed.shift + fixed.scale * (fixed.A @ beta)
+        return Replicate(full, theta, fixed.scale * float(s2) ** 0.5)
+
+    def solve_chunk(self, generators) -> list[tuple[SolvedModel, Optimum] | None]:
+        """Solved models instead of numbers, for statistics of the user."""
+        drawn, result = self.draw(generators), []
+        old = self.solved
+        for i in range(len(generators)):
+            products = self.products_of(drawn, i)
+            try:
+                objective, optimum = self.fit_one(products)
+            except FastLMMError:
+                result.append(None)
+                continue
+            estimates = build_estimates(
+                optimum.point, optimum.theta, old.theta_map, objective.reml, objective.n,
+                products.sum_log_weights, old.fixed,
+            )  # fmt: skip
+            again = SolvedModel(objective, optimum.point, old.theta_map, estimates, old.fixed, products)
+            result.append((again, optimum) if optimum.certificate.converged else None)
+        return result
+
+
+def seed_sequence(seed) -> np.random.SeedSequence:
+    """From None, an int, a SeedSequence or a Generator."""
+    if isinstance(seed, np.random.SeedSequence):
+        return np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key)
+    if isinstance(seed, np.random.Generator):
+        return np.random.SeedSequence(seed.integers(0, 2**32, 4).tolist())
+    return np.random.SeedSequence(seed)
+
+
+def run_chunks(
+    work: Callable[[list], list],
+    nsim: int,
+    chunk: int,
+    seed,
+    n_jobs: int,
+    report: Callable[[float], None] | None = None,
+) -> list:
+    """``work(generators)`` over chunks of replicates in ``n_jobs`` threads; results in order.
+
+    An exception or interruption cancels what has not begun and is raised.
+    """
+    children = seed_sequence(seed).spawn(nsim)
+    pieces = [children[at : at + chunk] for at in range(0, nsim, chunk)]
+
+    def run(piece):
+        return work([np.random.default_rng(child) for child in piece])
+
+    results: list[list | None] = [None] * len(pieces)
+    if n_jobs == 1 or len(pieces) == 1:
+        for i, piece in enumerate(pieces):
+            results[i] = run(piece)
+            if report:
+                report((i + 1) / len(pieces))
+        return [one for part in results for one in part]
+    pool = ThreadPoolExecutor(n_jobs)
+    try:
+        pending = {pool.submit(run, piece): i for i, piece in enumerate(pieces)}
+        while pending:
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                results[pending.pop(future)] = future.result()
+            if report:
+                report(1.0 - len(pending) / len(pieces))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return [one for part in results for one in part]

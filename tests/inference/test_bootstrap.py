@@ -1,0 +1,172 @@
+"""The parametric bootstrap, against refits of simulated rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import fastlmm_core as flm
+from fastlmm_core.inference.batch import fit_batch
+from fastlmm_core.inference.bootstrap import Replicator, seed_sequence
+from fastlmm_core.mme.replicates import ReplicateEngine
+
+FORMULAS = [
+    "Reaction ~ Days + (Days | Subject)",
+    "Reaction ~ Days + (1 | Subject)",
+    "Reaction ~ Days + (Days || Subject)",
+    "Reaction ~ 0 + (Days | Subject)",
+]
+
+
+@pytest.fixture(scope="module")
+def sleep():
+    return flm.load_dataset("sleepstudy")
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_fits_together_end_where_single_searches_end(sleep, formula, reml):
+    fit = flm.lmer(formula, sleep, reml=reml)
+    model = Replicator(fit._solved)
+    drawn = model.draw([np.random.default_rng(child) for child in seed_sequence(3).spawn(60)])
+    engine = ReplicateEngine(fit._solved.products, fit._solved.fixed.kept, drawn[0], drawn[1], drawn[2][0])
+    together = fit_batch(
+        engine, fit._solved.theta_map, fit._solved.point.Lambda[0], fit._solved.objective.N, reml
+    )
+    assert together.found.mean() > 0.95
+    for i in np.flatnonzero(together.found):
+        objective, alone = model.fit_one(model.products_of(drawn, i))
+        there = objective.evaluate([together.Lambda[i]])
+        assert there.value < alone.point.value + 1e-7
+        np.testing.assert_allclose(together.s2[i], there.s2, rtol=1e-5)
+        np.testing.assert_allclose(together.beta[i], there.beta, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, formula, weights",
+    [
+        ("sleepstudy", FORMULAS[0], None),
+        ("Pastes", "strength ~ 1 + (1 | batch/cask)", None),
+        ("Penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)", None),
+        ("cbpp", "incidence ~ period + (1 | herd)", "size"),
+    ],
+)
+def test_distribution_is_that_of_refitted_rows(name, formula, weights):
+    fit = flm.lmer(formula, flm.load_dataset(name), weights=weights)
+    by_statistics = fit.bootstrap(400, seed=1).draws
+    responses = fit.simulate(100, seed=2)
+    rows = [fit._natural(_replicate(fit.refit(responses[column]))) for column in responses]
+    by_rows = pd.DataFrame(rows, columns=by_statistics.columns)
+    for column in by_statistics:
+        if not column.startswith("theta"):
+            p = stats.ks_2samp(by_statistics[column].dropna(), by_rows[column].dropna()).pvalue
+            assert p > 1e-3, column
+
+
+def _replicate(fit):
+    from fastlmm_core.inference.bootstrap import Replicate
+
+    return Replicate(fit._beta, fit.theta, fit.sigma)
+
+
+def test_columns_and_limits(sleep):
+    fit = flm.lmer(FORMULAS[0], sleep)
+    boot = fit.bootstrap(300, seed=1)
+    assert list(boot.draws.columns) == [
+        "sd_Intercept|Subject",
+        "cor_Days.Intercept|Subject",
+        "sd_Days|Subject",
+        "sigma",
+        "Intercept",
+        "Days",
+        "theta_Subject.Intercept",
+        "theta_Subject.Days.Intercept",
+        "theta_Subject.Days",
+    ]
+    assert boot.n_failed == 0 and len(boot.draws) == 300
+    np.testing.assert_allclose(boot.estimate["Intercept":"Days"], fit.params)
+    np.testing.assert_allclose(boot.estimate.filter(like="theta"), fit.theta)
+    sd = fit.varcorr()["sdcor"]
+    np.testing.assert_allclose(boot.estimate.iloc[[0, 2, 1, 3]], sd)
+    # fixed effects of a balanced design: normal with the standard errors of the fit
+    table = boot.summary()
+    np.testing.assert_allclose(table.loc[["Intercept", "Days"], "std_error"], fit.bse, rtol=0.15)
+    assert (table["bias"].abs() < 5 * table["std_error"] / np.sqrt(300) + 0.2 * table["std_error"]).all()
+    percentile = boot.conf_int()
+    np.testing.assert_allclose(percentile["lower"], boot.draws.quantile(0.025))
+    basic = boot.conf_int(0.1, "basic")
+    np.testing.assert_allclose(basic["lower"], 2 * boot.estimate - boot.draws.quantile(0.95))
+    normal = boot.conf_int(0.1, "normal")
+    width = 2 * 1.6448536 * boot.draws.std()
+    np.testing.assert_allclose(normal["upper"] - normal["lower"], width, rtol=1e-6)
+    assert "none failed" in repr(boot)
+    with pytest.raises(ValueError, match="kind"):
+        boot.conf_int(kind="bca")
+    with pytest.raises(ValueError, match="alpha"):
+        boot.conf_int(alpha=5)
+
+
+def test_limits_of_the_fit(sleep):
+    table = flm.lmer(FORMULAS[1], sleep).conf_int(0.1, method="boot")
+    assert list(table.index) == ["sd_Intercept|Subject", "sigma", "Intercept", "Days"]
+    assert (table["lower"] < table["upper"]).all()
+    with pytest.raises(ValueError, match="boot"):
+        flm.lmer(FORMULAS[1], sleep).conf_int(method="other")
+
+
+@pytest.mark.parametrize(
+    "name, formula",
+    [("sleepstudy", FORMULAS[0]), ("Pastes", "strength ~ 1 + (1 | batch/cask)"),
+     ("Penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)")],
+)  # fmt: skip
+def test_threads_do_not_change_draws(name, formula):
+    fit = flm.lmer(formula, flm.load_dataset(name))
+    nsim = 300 if name == "sleepstudy" else 130
+    one, two = (fit.bootstrap(nsim, seed=9, n_jobs=jobs).draws for jobs in (1, 3))
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    other = fit.bootstrap(5, seed=10).draws
+    assert not np.allclose(other.iloc[:5, 0], one.iloc[:5, 0])
+
+
+def test_statistics_of_the_user(sleep):
+    fit = flm.lmer(FORMULAS[1], sleep)
+    slope = fit.bootstrap(20, seed=1, statistic=lambda f: f.params["Days"])
+    np.testing.assert_allclose(slope.draws["statistic"], fit.bootstrap(20, seed=1).draws["Days"], rtol=1e-5)
+    several = fit.bootstrap(5, seed=1, statistic=lambda f: {"t": f.tvalues["Days"], "sd": f.sigma}, n_jobs=2)
+    assert list(several.draws.columns) == ["t", "sd"] and several.draws.notna().all(axis=None)
+    crossed = flm.lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", flm.load_dataset("Penicillin"))
+    assert crossed.bootstrap(3, seed=1, statistic=lambda f: f.params).draws.shape == (3, 1)
+    with pytest.raises(flm.DataError, match="no rows"):
+        fit.bootstrap(2, statistic=lambda f: f.resid.std() if f is not fit else 1.0)
+
+
+def test_failures_are_counted(sleep, monkeypatch):
+    fit = flm.lmer(FORMULAS[1], sleep)
+    whole = Replicator.fit_chunk
+    monkeypatch.setattr(Replicator, "fit_chunk", lambda self, g: [None, None, *whole(self, g)[2:]])
+    boot = fit.bootstrap(30, seed=1)
+    assert boot.n_failed == 2 and len(boot.draws) == 30 and boot.draws.isna().all(axis=1).sum() == 2
+    assert (boot.summary()["n"] == 28).all() and "2 failed" in repr(boot)
+    assert boot.conf_int().notna().all(axis=None)
+
+
+def test_singular_fits_and_progress():
+    fit = flm.lmer("Yield ~ 1 + (1 | Batch)", flm.load_dataset("Dyestuff2"))
+    seen = []
+    draws = fit.bootstrap(200, seed=1, progress=seen.append, n_jobs=1).draws
+    # between-batch mean squares fall below the within ones in more than half of the replicates
+    expected = stats.f.cdf(1, 5, 24)
+    assert (draws["sd_Intercept|Batch"] == 0).mean() == pytest.approx(expected, abs=0.12)
+    assert seen[-1] == 1.0 and sorted(seen) == seen
+    with pytest.raises(TypeError, match="progress"):
+        fit.bootstrap(2, progress=3)
+
+
+def test_wrong_arguments(sleep, tmp_path):
+    fit = flm.lmer(FORMULAS[1], sleep)
+    for nsim in (0, 2.5, True):
+        with pytest.raises(ValueError, match="nsim"):
+            fit.bootstrap(nsim)
+    flm.save(fit, tmp_path / "fit")
+    with pytest.raises(flm.DataError, match="file"):
+        flm.load(tmp_path / "fit").bootstrap(2)
