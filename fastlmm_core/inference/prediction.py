@@ -52,7 +52,10 @@ class PredictionErrors:
         d = rows.x.copy()
         if self.levels is not None:
             for codes, z, TG in zip(rows.codes, rows.z, self.levels.TG):
-                seen = np.flatnonzero((codes >= 0) & (z != 0).any(1))
+                seen = np.flatnonzero(codes >= 0)
+                if len(seen) == len(d):
+                    d -= np.einsum("nk,nkr->nr", z, TG[codes])
+                    continue
                 d[seen] -= np.einsum("nk,nkr->nr", z[seen], TG[codes[seen]])
         return d
 

@@ -76,6 +76,10 @@ class LevelCovariance:
         """``z'K z`` per row (n,)."""
         raise AttributeError("a structure defines quadratic")
 
+    def logdets(self) -> dict[int, np.ndarray]:
+        """Per factor (levels,), the logarithms that add up to ``log|I + Lambda'Z'WZ Lambda|``."""
+        raise AttributeError("only nested factors split into independent clusters")
+
     def spread(self, codes: Codes, z: Rows) -> Rows:
         """The rows' z as columns over all levels: per factor (levels, k, n)."""
         n = len(codes[0])
@@ -127,12 +131,13 @@ class NestedCovariance(LevelCovariance):
         for d, f in enumerate(self.order):
             at = np.concatenate([*(products.z[g] for g in self.order[d:]), columns]).astype(np.intp)
             records.append(np.array(products.R[f][:, :, at]))
-        self._H, self._N, rest_x = [], [], []
+        self._H, self._N, rest_x, self._A = [], [], [], []
         for d, f in enumerate(self.order):
             k, above = widths[d], int(self.offset[-1] - self.offset[d + 1])
             H = shrunk(records[d][:, :, :k], self.Lambda[f])
             rest = records[d][:, :, k:]
             self._H.append(H)
+            self._A.append(records[d][:, :, :k])
             self._N.append(rest[:, :, :above])
             rest_x.append(rest[:, :, above:])
             at = np.arange(self.levels[f])
@@ -143,6 +148,27 @@ class NestedCovariance(LevelCovariance):
                 _subtract_by(records[outer], at, part.transpose(0, 2, 1) @ (H @ rest[:, :, first:]))
         self._build_joint()
         self.TG = self._downwards(rest_x)
+
+    def logdets(self) -> dict[int, np.ndarray]:
+        out = {}
+        for f, A in zip(self.order, self._A):
+            L = self.Lambda[f]
+            out[f] = np.linalg.slogdet(np.eye(len(L)) + L.T @ A @ L)[1]
+        return out
+
+    def cross(self, codes: Codes, z: Rows, other_codes: Codes, other_z: Rows) -> np.ndarray:
+        """Rows of one level of the innermost factor need its joint block only."""
+        inner = self.order[0]
+        at = codes[inner][0] if len(codes[inner]) and len(other_codes[inner]) else -1
+        if at < 0 or (codes[inner] != at).any() or (other_codes[inner] != at).any():
+            return super().cross(codes, z, other_codes, other_z)
+        above = at
+        for d, f in enumerate(self.order[1:]):
+            above = self.parent[d][above]
+            if (codes[f] != above).any() or (other_codes[f] != above).any():
+                return super().cross(codes, z, other_codes, other_z)
+        left, right = (np.concatenate([v[f] for f in self.order], 1) for v in (z, other_z))
+        return left @ self.joint[0][at] @ right.T
 
     def _build_joint(self):
         self.joint = [None] * len(self.order)

@@ -36,7 +36,7 @@ def cluster_codes(fit, cluster) -> np.ndarray:
     values = np.asarray(cluster)
     if values.shape != (design.n,):
         raise DataError(f"cluster has shape {values.shape}; the fit used {design.n} rows")
-    codes = pd.factorize(values)[0]
+    codes = pd.factorize(values, sort=True)[0]
     if (codes < 0).any():
         raise DataError(f"cluster is missing on {int((codes < 0).sum())} rows of the fit")
     return codes
