@@ -126,13 +126,13 @@ class Accumulator:
         if found.kind != FACTOR:
             raise DataError(f"{found.piece} is a number in these rows and was a factor in earlier ones")
         codes, unseen = match(found.column, levels)
-        if unseen:
+        codes = np.ascontiguousarray(reader.used(codes))
+        if (codes < 0).any():
             shown = ", ".join(map(repr, unseen[:5])) + (", ..." if len(unseen) > 5 else "")
             raise DataError(
                 f"{found.piece} has the level{'s' * (len(unseen) > 1)} {shown}, not known to the plan: "
                 "make the plan of all the data, or name all levels with levels="
             )
-        codes = np.ascontiguousarray(reader.used(codes))
         self.used[place] += np.bincount(codes, minlength=len(levels))
         return codes
 

@@ -1,6 +1,6 @@
 """Grouping values to codes over many batches: tables that grow as new values appear.
 
-Codes are numbered in order of first appearance.  `LevelTable.order` gives the
+Codes are numbered batch by batch as new values appear; `level_sets.Levels` gives the
 order that a fit in memory would have given the levels, so that statistics can be
 permuted once, at the end.
 """

@@ -277,11 +277,12 @@ class _Template(Builder):
     def codes(self, place):
         if place not in self.matched:
             codes, unseen = match(self.found[place].column, self.levels(place))
-            if unseen:
+            codes = np.ascontiguousarray(self.used(codes))
+            if (codes < 0).any():
                 raise DataError(
                     f"{self.found[place].piece}: level {unseen[0]!r} is not among the levels that were given"
                 )
-            self.matched[place] = self.used(codes)
+            self.matched[place] = codes
         return self.matched[place]
 
     def check_response(self, response, name):

@@ -1,0 +1,95 @@
+"""Tables of levels that grow over batches."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fastlmm_core as flm
+from fastlmm_core._kernels._encode import grow_codes
+from fastlmm_core.data.table import Table
+from fastlmm_core.stream.level_sets import Levels
+from fastlmm_core.stream.levels import IntegerKeys, LevelTable
+
+KEYS = {
+    "dense": lambda rng, n: rng.integers(-50, 5000, n),
+    "small type": lambda rng, n: rng.integers(0, 900, n).astype(np.int32),
+    "scattered": lambda rng, n: rng.integers(-(2**62), 2**62, 3000)[rng.integers(0, 3000, n)],
+    "ends": lambda rng, n: np.where(rng.random(n) < 0.5, -(2**63), 2**63 - 1),
+    "far apart": lambda rng, n: np.where(rng.random(n) < 0.5, rng.integers(0, 9, n), 2**40),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_codes_over_batches(kind):
+    rng = np.random.default_rng(4)
+    keys = KEYS[kind](rng, 20_000)
+    table = IntegerKeys()
+    cuts = [0, 10, 10, 700, 9000, 20_000]
+    codes = np.concatenate([table.encode(keys[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)])
+    np.testing.assert_array_equal(table.keys()[codes], keys)
+    assert table.n == len(np.unique(keys)) == len(np.unique(table.keys()))
+
+
+def test_a_dense_start_may_be_scattered_later():
+    table = IntegerKeys()
+    first = table.encode(np.arange(100))
+    later = table.encode(np.array([5, 2**50, -(2**50), 99]))
+    np.testing.assert_array_equal(first[[5, 99]], later[[0, 3]])
+    np.testing.assert_array_equal(table.keys()[later], [5, 2**50, -(2**50), 99])
+
+
+def test_the_kernel_checks_its_table():
+    slots = np.zeros(16, np.int64), np.zeros(16, np.int32)
+    with pytest.raises(ValueError, match="too small"):
+        grow_codes(np.arange(16), *slots, 0)
+    with pytest.raises(ValueError, match="power"):
+        grow_codes(np.arange(3), np.zeros(15, np.int64), np.zeros(15, np.int32), 0)
+    codes, new = grow_codes(np.array([7, 7, -1]), *slots, 0)
+    assert codes.tolist() == [0, 0, 1] and new.tolist() == [7, -1]
+    codes, new = grow_codes(np.array([-1, 3]), *slots, 2)
+    assert codes.tolist() == [1, 2] and new.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [3.5, -0.0, 0.0, 1e9],
+        [True, False, True, True],
+        ["b", "a", "ä", "Z"],
+        list(pd.to_datetime(["2024-01-02", "2023-05-01", "2024-01-02", "1960-01-01"])),
+        [2, 1, 2**40, -7],
+    ],
+    ids=["float", "bool", "text", "time", "int"],
+)
+def test_levels_are_those_of_one_look(values):
+    whole = pd.DataFrame({"g": values * 3})
+    table = LevelTable("g")
+    codes = np.concatenate([table.encode(Table(whole.iloc[a : a + 5]).column("g")) for a in (0, 5, 10)])
+    levels, rank = Levels.of_table(table, codes)
+    expected = sorted(set(values))
+    assert levels.index.tolist() == expected
+    assert [levels.index[rank[code]] for code in codes] == whole["g"].tolist()
+
+
+def test_whole_numbers_may_become_floats_and_not_text():
+    table = LevelTable("g")
+    first = table.encode(Table({"g": np.array([2, 1])}).column("g"))
+    second = table.encode(Table({"g": np.array([1.0, 2.5])}).column("g"))
+    third = table.encode(Table({"g": np.array([2])}).column("g"))
+    assert (first.tolist(), second.tolist(), third.tolist()) == ([1, 0], [0, 2], [1])
+    with pytest.raises(flm.DataError, match="'g' holds text"):
+        table.encode(Table({"g": ["a"]}).column("g"))
+
+
+def test_unions_do_not_depend_on_who_comes_first():
+    a, b = Levels(pd.Index(["a", "c"])), Levels(pd.Index(["b", "c"]))
+    union, at_a, at_b = a.merge(b)
+    assert union.index.tolist() == b.merge(a)[0].index.tolist() == ["a", "b", "c"]
+    assert (at_a.tolist(), at_b.tolist()) == ([0, 2], [1, 2])
+    mine = Levels(pd.Index(["z", "a"]), pd.Index(["z", "a"]))
+    longer = Levels(pd.Index(["m"]), pd.Index(["z", "a", "m"]))
+    other = Levels(pd.Index(["m", "z"]), pd.Index(["m", "z"]))
+    assert mine.merge(longer)[0].index.tolist() == longer.merge(mine)[0].index.tolist() == ["z", "a", "m"]
+    assert mine.merge(other)[0].index.tolist() == other.merge(mine)[0].index.tolist() == ["a", "m", "z"]
+    with pytest.raises(flm.DataError, match="different types"):
+        a.merge(Levels(pd.Index([1, 2])))
