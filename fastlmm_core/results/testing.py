@@ -10,9 +10,11 @@ from fastlmm_core.inference.anova import term_hypotheses, type_number
 from fastlmm_core.inference.cells import Rows, alias_relations, estimable, representative_rows
 from fastlmm_core.inference.contrasts import hypotheses
 from fastlmm_core.inference.distributions import f_upper, t_quantile, t_two_sided
+from fastlmm_core.inference.emmeans import read_specs
 from fastlmm_core.inference.tests import AdjustedTests, Method, Satterthwaite
 from fastlmm_core.results.coefficients import choose
 from fastlmm_core.results.fitrows import AbsentRows
+from fastlmm_core.results.margins import MarginalMeans, contrasts_frame, margins, means_frame
 
 
 class Testing:
@@ -150,6 +152,83 @@ class Testing:
     def _anova_weights(self) -> np.ndarray | None:
         """Weights of rows in X'WX of hypotheses of types I and II."""
         return None
+
+    def emmeans(
+        self,
+        specs,
+        by=None,
+        at: dict | None = None,
+        contr=None,
+        adjust: str | None = None,
+        ddf: str | None = None,
+        weights: str = "equal",
+        level: float = 0.95,
+        var: str | None = None,
+    ):
+        """Estimated marginal means of factors, or slopes in a covariate, and their comparisons.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Variables to estimate means for; the others are averaged over.  Text may name groups and a
+            comparison: ``"a"``, ``"a:b"``, ``"a | b"``, ``"pairwise ~ a | b"``.
+        by : str or list of str, optional
+            Variables whose levels are compared apart.
+        at : dict, optional
+            Variable -> value or values in the reference grid.  By default factors have all their
+            levels, numbers their mean over the rows, or both values if they have two.
+        contr : ``"pairwise"``, ``"trt.vs.ctrl"``, ``"poly"`` or dict, optional
+            Comparisons; a dict has a list of weights, one per mean, for each label.
+        adjust : ``"tukey"``, ``"dunnett"``, ``"holm"``, ``"bonferroni"``, ``"sidak"``, ``"none"``
+            For p values and limits of comparisons, within each group.  Default: Tukey's for all pairs,
+            Dunnett's (emmeans' approximation) against a control, else none.  Tukey's for another
+            family becomes Sidak's; limits with Holm's are Bonferroni's.
+        ddf : ``"satterthwaite"`` (default) or ``"kenward-roger"``
+        weights : ``"equal"`` or ``"proportional"`` to the frequencies of what is averaged over
+        level : float
+            Coverage of the limits; those of the means are not adjusted.
+        var : str, optional
+            Slopes in this numeric variable in place of means.
+
+        Returns
+        -------
+        DataFrame, or with ``contr`` a `MarginalMeans` of two
+            ``emmeans``: the variables, then ``emmean`` (``"<var>.trend"``), ``SE, df, lower, upper``.
+            ``contrasts``: ``contrast``, groups, ``estimate, SE, df, lower, upper, t, p``.
+            ``.attrs["notes"]`` says what was averaged over and how p values were adjusted.
+
+        Raises
+        ------
+        FormulaError : a name that the fixed part does not use.
+        DataError : a level the fit did not see; a fit read from a file, which has no rows.
+
+        Warns
+        -----
+        RankWarning : means that empty cells make not estimable; they are NaN.
+
+        Notes
+        -----
+        Searle, Speed & Milliken (1980), doi:10.2307/2684063; conventions of R's emmeans (Lenth).
+
+        Examples
+        --------
+        >>> import fastlmm_core as flm
+        >>> fit = flm.lmer("score ~ Machine + (1 | Worker / Machine)", flm.load_dataset("Machines"))
+        >>> fit.emmeans("Machine", contr="pairwise").contrasts.round(3)  # doctest: +NORMALIZE_WHITESPACE
+          contrast  estimate     SE    df   lower   upper      t      p
+        0    A - B    -7.967  2.177  10.0 -13.934  -1.999 -3.660  0.011
+        1    A - C   -13.917  2.177  10.0 -19.884  -7.949 -6.393  0.000
+        2    B - C    -5.950  2.177  10.0 -11.918   0.018 -2.733  0.051
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, found {level!r}")
+        asked, method = read_specs(specs, by, contr), self._method(ddf)
+        found = margins(self, asked, at, var, weights)
+        column = "emmean" if var is None else f"{var}.trend"
+        means = means_frame(self, found, method, level, column)
+        if asked.contr is None:
+            return means
+        return MarginalMeans(means, contrasts_frame(self, found, asked.contr, adjust, method, level))
 
     def _contrast_frame(self, L, method: Method, rhs, level: float, labels) -> pd.DataFrame:
         if not 0 < level < 1:

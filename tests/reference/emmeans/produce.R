@@ -17,7 +17,7 @@ d$c2[d$a == "r" & d$c == "n"] <- "k"
 write.csv(d, "unbalanced.csv", row.names = FALSE)
 d <- read.csv("unbalanced.csv", stringsAsFactors = TRUE)
 d$g <- factor(d$g)
-exact <- lmerControl(optCtrl = list(ftol_abs = 1e-12, xtol_abs = 1e-12), calc.derivs = FALSE)
+exact <- lmerControl(optimizer = "bobyqa", optCtrl = list(rhoend = 1e-9, maxfun = 1e5), calc.derivs = FALSE)
 
 fit <- function(formula, data = d, ...) suppressMessages(lmerTest::lmer(as.formula(formula), data, control = exact, ...))
 table_of <- function(t) list(terms = rownames(t), sum_sq = t[[1]], mean_sq = t[[2]], num_df = t[[3]], den_df = t[[4]],

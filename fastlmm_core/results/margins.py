@@ -1,0 +1,151 @@
+"""Tables of marginal means and their comparisons."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import FormulaError
+from fastlmm_core.inference import adjust as simultaneous
+from fastlmm_core.inference.distributions import t_quantile
+from fastlmm_core.inference.emmeans import adjustment, comparisons
+from fastlmm_core.inference.grid import (
+    Grid,
+    averages,
+    grid_variables,
+    linear_functions,
+    proportional_weights,
+    slope_functions,
+    variable_names,
+)
+
+
+class MarginalMeans(NamedTuple):
+    """``emmeans`` and their ``contrasts``, both DataFrames."""
+
+    emmeans: pd.DataFrame
+    contrasts: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return f"{self.emmeans}\n\n{self.contrasts}"
+
+
+class Margins(NamedTuple):
+    """Linear functions ``L beta + offset`` of the cells of ``frame``, and the groups they form."""
+
+    frame: pd.DataFrame
+    L: np.ndarray
+    offset: np.ndarray
+    groups: list[np.ndarray]
+    by: tuple[str, ...]
+    labels: list[str]
+    notes: list[str]
+
+
+def margins(fit, specs, at, var, weights: str) -> Margins:
+    """Averages over a reference grid, or of slopes in ``var``."""
+    if weights not in ("equal", "proportional"):
+        raise ValueError(f"weights are 'equal' or 'proportional', found {weights!r}")
+    data = fit._rows.frame
+    read = data.__getitem__
+    variables = grid_variables(fit._spec, read, at)
+    names = [*specs.names, *specs.by]
+    _check_names(names, var, variables)
+    if var is not None:
+        if not pd.api.types.is_numeric_dtype(data[var].dtype):
+            raise FormulaError(f"a slope needs a number; {var!r} is a factor")
+        variables = [_at_mean(v, read, at) if v.name == var else v for v in variables]
+    grid = Grid.full(variables)
+    X, offset = (
+        linear_functions(fit._spec, grid.frame())
+        if var is None
+        else slope_functions(fit._spec, grid, var, data[var])
+    )
+    frequencies = None
+    if weights == "proportional":
+        frequencies = proportional_weights(grid, names, read, fit._rows.design.weights)
+    codes, W = averages(grid, names, frequencies)
+    values = {n: grid.variables[grid.place(n)].values.take(codes[:, j]) for j, n in enumerate(names)}
+    frame = pd.DataFrame(values, index=range(len(codes)))
+    by = codes[:, len(specs.names) :]
+    _, group = np.unique(by[:, ::-1], axis=0, return_inverse=True)
+    group = np.ravel(group)
+    labels = [" ".join(str(frame[n].iloc[i]) for n in specs.names) or "overall" for i in range(len(frame))]
+    groups = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
+    return Margins(frame, W @ X, W @ offset, groups, specs.by, labels, _notes(fit, grid, names, var))
+
+
+def _check_names(names, var, variables) -> None:
+    known = [variable.name for variable in variables]
+    for name in names if var is None else [*names, var]:
+        if name not in known:
+            shown = ", ".join(map(repr, known)) or "none"
+            raise FormulaError(f"the fixed part does not use {name!r}; its variables: {shown}")
+    if var is not None and var in names:
+        raise ValueError(f"slopes in {var!r} cannot be averaged for {var!r}; give its value by at")
+
+
+def _at_mean(variable, read, at):
+    """A numeric variable of few values at its mean, where a slope in it is wanted."""
+    if variable.name in (at or {}) or len(variable.values) == 1:
+        return variable
+    return type(variable)(variable.name, pd.Index([float(read(variable.name).mean())]), False)
+
+
+def _notes(fit, grid: Grid, names, var) -> list[str]:
+    """What was averaged over, and whether interactions make that a mixture."""
+    over = [v.name for v in grid.variables if v.discrete and len(v.values) > 1 and v.name not in names]
+    notes = []
+    if over:
+        notes.append(f"averaged over the levels of: {', '.join(over)}")
+        focus = {*names, var}
+        terms = [set(_variables_of(fit._spec, term)) for term in fit._spec.fixed_terms]
+        if any(term & focus and term & set(over) for term in terms):
+            notes.append("these averages hide interactions with what they are averaged over")
+    return notes
+
+
+def _variables_of(spec, term) -> list[str]:
+    return [name for piece in term.pieces for name in variable_names(spec.pieces[piece].piece)]
+
+
+def means_frame(fit, found: Margins, method, level: float, column: str) -> pd.DataFrame:
+    """Means with unadjusted limits."""
+    estimate, se, df = fit._linear_functions(found.L, method, found.labels)
+    estimate = estimate + found.offset
+    reach = t_quantile(0.5 + level / 2.0, df) * se
+    frame = found.frame.copy()
+    columns = {column: estimate, "SE": se, "df": df, "lower": estimate - reach, "upper": estimate + reach}
+    for name, values in columns.items():
+        frame[name] = values
+    frame.attrs["notes"] = found.notes
+    return frame
+
+
+def contrasts_frame(fit, found: Margins, contr, adjust, method, level: float) -> pd.DataFrame:
+    """Comparisons within each group, adjusted over the comparisons of a group."""
+    frames = []
+    adjust_by = adjustment(adjust, contr, simultaneous.METHODS)
+    for rows in found.groups:
+        family = comparisons(contr, [found.labels[i] for i in rows])
+        estimate, se, df = fit._linear_functions(family.C @ found.L[rows], method, family.labels)
+        estimate = estimate + family.C @ found.offset[rows]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = estimate / se
+        reach = simultaneous.critical_values(df, level, adjust_by, len(rows)) * se
+        p = simultaneous.adjusted_p(t, df, adjust_by, len(rows))
+        columns = {"contrast": list(family.labels)}
+        columns |= {name: [found.frame[name].iloc[rows[0]]] * len(t) for name in found.by}
+        columns |= {
+            "estimate": estimate,
+            "SE": se,
+            "df": df,
+            "lower": estimate - reach,
+            "upper": estimate + reach,
+        }
+        frames.append(pd.DataFrame(columns | {"t": t, "p": p}))
+    if not sum(map(len, frames)):
+        raise ValueError(f"nothing to compare: one mean ({found.labels[0]}) in each group")
+    frame = pd.concat(frames, ignore_index=True)
+    frame.attrs["notes"] = [*found.notes, f"p values and limits adjusted: {adjust_by}"]
+    return frame
