@@ -24,6 +24,7 @@ from .learn import Learned, check_columns, learn, needed_columns, piece_names
 from .sources import Source, open_source
 
 ROWS_PER_SECOND = 6e6  # of one core on a small model, for rough times
+FIRST_ROWS = 1 << 16  # that centres and scales come from, about
 VERSION = 1
 
 
@@ -207,10 +208,16 @@ def plan_of(formula, source: Source, reml, weights, contrasts, na_action, levels
         raise DataError("weights of data that are read in batches are the name of a column")
     columns = needed_columns(parsed, piece_names(parsed), weights, source.names)
     check_columns(parsed, columns, source)
-    first = first_rows(source, columns)
+    batch = first_rows(source, columns)
+    first = batch.data
     if learned is None:
         learned = learn(parsed, source, first, levels)
-    layout, standardization, spec, name = _template(parsed, first, learned, weights, contrasts, na_action)
+    try:
+        layout, standardization, spec = _template(parsed, first, learned, weights, contrasts, na_action)
+    except DataError as error:
+        if not source.files:
+            raise
+        raise DataError(f"{batch.label}: {error}") from error
     plan = Plan(
         formula=formula,
         spec=spec,
@@ -223,19 +230,19 @@ def plan_of(formula, source: Source, reml, weights, contrasts, na_action, levels
         rows=source.rows,
         source=source.kind,
         row_bytes=int(source.row_bytes(columns)),
-        data_name=name,
+        data_name=getattr(first, "attrs", {}).get("name"),
     )
     return plan, learned
 
 
 def first_rows(source: Source, columns):
     """The first batch with rows; a source that is read once gets it back."""
-    batches = source.batches(columns)
+    batches = source.batches(columns, batch_rows=FIRST_ROWS if source.again else None)
     seen, found = [], None
     for batch in batches:
         seen.append(batch)
         if len(Table(batch.data)):
-            found = batch.data
+            found = batch
             break
     if found is None:
         raise DataError(f"the {source.kind} has no rows")
@@ -307,7 +314,7 @@ def _template(parsed, first, learned, weights, contrasts, na_action):
     standardization = standardize(design)
     layout = build_layout(design, standardization)
     layout = _layout(layout.columns, layout.x, layout.y, layout.z, layout.term_slices, layout.fixed_names)
-    return layout, standardization, replace(spec, groups=()), getattr(first, "attrs", {}).get("name")
+    return layout, standardization, replace(spec, groups=())
 
 
 def _layout(columns, x, y, z, term_slices, fixed_names) -> Layout:

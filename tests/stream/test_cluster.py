@@ -1,16 +1,34 @@
 """The pass on Dask: its own scheduler, a cluster of processes, a worker that dies."""
 
 import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from stream.stream_data import assert_same_fit, frame
 
 import fastlmm_core as flm
 
-dask = pytest.importorskip("dask", reason="Dask is not installed")
-dataframe = pytest.importorskip("dask.dataframe", reason="dask.dataframe is not installed")
-distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+TESTS = Path(__file__).parents[1]
 FORMULA = "y ~ x + f + (1 + x | g) + (1 | h)"
+
+
+@contextmanager
+def path_without_tests():
+    """Dask imports packages where they are installed, and would take the folder ``sparse`` for one."""
+    before = list(sys.path)
+    sys.path[:] = [place for place in before if Path(place or ".").resolve() != TESTS]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+with path_without_tests():
+    dask = pytest.importorskip("dask", reason="Dask is not installed")
+    dataframe = pytest.importorskip("dask.dataframe", reason="dask.dataframe is not installed")
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +44,9 @@ def expected(data):
 @pytest.fixture(scope="module")
 def client():
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-        yield client
+    with path_without_tests():
+        with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+            yield client
 
 
 def test_a_dask_frame_without_a_cluster(data, expected):
@@ -44,16 +63,15 @@ def test_workers_add_up_partitions_and_files(client, data, expected, tmp_path):
         flm.lmer(FORMULA, lambda: iter([data]), client=client)
 
 
-def die_once(frame, mark):
-    """A partition whose first reader is killed."""
-    if not os.path.exists(mark):
-        with open(mark, "w"):
-            pass
-        os._exit(1)
-    return frame
-
-
 def test_a_worker_that_dies_changes_nothing(client, data, expected, tmp_path):
+    def die_once(frame, mark):
+        """A partition whose first reader is killed."""
+        if not os.path.exists(mark):
+            with open(mark, "w"):
+                pass
+            os._exit(1)
+        return frame
+
     plan = flm.plan(FORMULA, data)
     frames = dataframe.from_pandas(data, npartitions=6)
     dying = frames.map_partitions(die_once, str(tmp_path / "mark"), meta=frames._meta)

@@ -104,7 +104,7 @@ def test_a_level_that_the_first_look_did_not_see(data):
 
     def rows():
         looks.append(1)
-        return iter([data if len(looks) < 4 else data.assign(f="new")])
+        return iter([data if len(looks) < 3 else data.assign(f="new")])
 
     refused(rows, "'new'", "not known")
 
