@@ -36,6 +36,7 @@ EXTENSIONS = {
         "numeric/crossed_columns.c",
         "numeric/crossed_stacked.c",
         "numeric/crossed_dense.c",
+        "numeric/crossed_tiles.c",
     ],
     "_sparse": [
         "sparse/graph.c",
@@ -43,13 +44,19 @@ EXTENSIONS = {
         "sparse/etree.c",
         "sparse/supernodes.c",
         "sparse/pattern.c",
+        "sparse/rank_update.c",
         "sparse/multifrontal.c",
         "sparse/solve.c",
         "sparse/selected_inverse.c",
         "sparse/schur_pattern.c",
         "sparse/schur.c",
     ],
-    "_iterative": ["iterative/operator.c", "iterative/blocks.c", "iterative/gradients.c"],
+    "_iterative": [
+        "iterative/operator.c",
+        "iterative/single.c",
+        "iterative/blocks.c",
+        "iterative/gradients.c",
+    ],
 }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastlmm_core._kernels._iterative import aligned
 from fastlmm_core._typing import Float, Int64
 from fastlmm_core.errors import NumericalError
 from fastlmm_core.mme.crossed import SMALLEST_SCALE
@@ -125,7 +126,7 @@ class Scale:
         return result
 
     def _apply(self, X: Float, matrices: list[Float]) -> Float:
-        out = np.empty_like(X)
+        out = aligned(X.shape)
         for D, first, last in zip(matrices, self.offset[:-1], self.offset[1:]):
             if len(D) == 1:
                 np.multiply(X[first:last], D[0, 0], out=out[first:last])

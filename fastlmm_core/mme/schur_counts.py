@@ -24,6 +24,10 @@ DENSE_RATE = 80e9
 SPARSE_RATE = 30e9
 """Flops per second of a supernodal factor and selected inverse."""
 
+LEAST_SECONDS = 5.0
+"""Least conceivable seconds of a sparse factor from which S is not looked at: it fills in to many times
+that, and ordering it alone takes longer."""
+
 ENTRY_SECONDS = 1.5e-9
 """Seconds per multiplication of the sparse assembly."""
 
@@ -116,7 +120,9 @@ def analyse_schur(cp: CrossProducts, n_threads: int = 1, always: bool = False) -
     seconds_dense = ENTRY_SECONDS * 2 * work + float(m) ** 3 / DENSE_RATE
     facts = dict(m=m, work=work, dense_bytes=bytes_dense, dense_seconds=seconds_dense, available=available)
     too_large = available is not None and BYTES_PER_ENTRY * nnz_S > available
-    if too_large or not always and nnz_S > DENSE_SHARE * 0.5 * m * m:
+    # a factor has at least the entries of S, and the sum of c_j^2 over its columns is at least nnz^2 / m
+    too_slow = 3.0 * nnz_S * (nnz_S / m) / SPARSE_RATE > LEAST_SECONDS
+    if too_large or not always and (nnz_S > DENSE_SHARE * 0.5 * m * m or too_slow):
         counts = SchurCounts(
             nnz_S=nnz_S, exact=False, nnz_L=None, flops=None, sparse_bytes=None, sparse_seconds=None, **facts
         )

@@ -72,9 +72,10 @@ void flm_iterative_samples(const flm_iterative *s, int lanes, const double *B, c
 /* Preconditioned conjugate gradients for S x = rhs, each lane until the preconditioned norm of its
  * residual is below tol times that of rhs.  `inverse` (m, width_max): blocks of the preconditioner's
  * inverse.  step, ratio (max_iter, lanes): the coefficients alpha and beta; used (lanes): iterations,
- * -1 where max_iter did not suffice; norm2 (lanes): rhs' P^-1 rhs. */
-flm_status flm_iterative_solve(const flm_iterative *s, int lanes, const double *inverse, const double *rhs,
-                               double tol, int max_iter, double *x, double *step, double *ratio,
+ * -1 where max_iter did not suffice; norm2 (lanes): rhs' P^-1 rhs.  `single` (16 lanes only): N'J N is
+ * applied in single precision, at half the traffic, for a tol of 1e-6 and more. */
+flm_status flm_iterative_solve(const flm_iterative *s, int lanes, int single, const double *inverse,
+                               const double *rhs, double tol, int max_iter, double *x, double *step, double *ratio,
                                int32_t *used, double *norm2);
 
 #endif

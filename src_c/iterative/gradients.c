@@ -10,6 +10,7 @@
 
 typedef struct {
     double *r, *p, *q, *z, *Dp, *sums, *dots;
+    float *Dp_single, *sums_single; /* NULL, or in place of sums */
 } work;
 
 FLM_INLINE int factor_of(const flm_iterative *s, int64_t column)
@@ -58,6 +59,8 @@ FLM_INLINE void direction_body(const flm_iterative *s, int chunk, const work *w,
                 unit_times(D, 1, 0, w->p + c * lanes, w->Dp + c * lanes, 1, NV);
             else
                 unit_times(D, width, 0, w->p + c * lanes, w->Dp + c * lanes, width, NV);
+            for (int64_t j = c * lanes; w->Dp_single && j < (c + width) * lanes; j++)
+                w->Dp_single[j] = (float)w->Dp[j];
         }
         D += width * width;
         f++;
@@ -139,7 +142,11 @@ static FLM_CLONES void direction_chunk(const flm_iterative *s, int lanes, int ch
 
 static FLM_CLONES void image_chunk(const flm_iterative *s, int lanes, int chunk, const work *w, double *dots)
 {
-    flm_iterative_rows(s, lanes, s->column_chunk[chunk], s->column_chunk[chunk + 1], w->Dp, w->sums, w->q);
+    const int64_t first = s->column_chunk[chunk], last = s->column_chunk[chunk + 1];
+    if (w->Dp_single)
+        flm_iterative_rows_single(s, first, last, w->Dp, w->sums_single, w->q);
+    else
+        flm_iterative_rows(s, lanes, first, last, w->Dp, w->sums, w->q);
     if (lanes == 8)
         image_body(s, chunk, w, dots, 1);
     else
@@ -174,7 +181,10 @@ static void image(const flm_iterative *s, int lanes, const work *w, const double
             direction_chunk(s, lanes, c, w, ratio);
 #pragma omp for schedule(dynamic, 1)
         for (int c = 0; c < s->n_level_chunks; c++)
-            flm_iterative_chunk(s, lanes, c, w->Dp, w->sums + c * s->m * lanes);
+            if (w->Dp_single)
+                flm_iterative_chunk_single(s, c, w->Dp_single, w->sums_single + c * s->m * lanes);
+            else
+                flm_iterative_chunk(s, lanes, c, w->Dp, w->sums + c * s->m * lanes);
 #pragma omp for schedule(static)
         for (int c = 0; c < s->n_column_chunks; c++)
             image_chunk(s, lanes, c, w, w->dots + c * lanes);
@@ -230,16 +240,24 @@ static flm_status iterate(const flm_iterative *s, int lanes, const work *w, cons
     return FLM_OK;
 }
 
-flm_status flm_iterative_solve(const flm_iterative *s, int lanes, const double *inverse, const double *rhs,
-                               double tol, int max_iter, double *x, double *step, double *ratio, int32_t *used,
-                               double *norm2)
+flm_status flm_iterative_solve(const flm_iterative *s, int lanes, int single, const double *inverse,
+                               const double *rhs, double tol, int max_iter, double *x, double *step,
+                               double *ratio, int32_t *used, double *norm2)
 {
-    const int64_t size = s->m * lanes;
-    double *memory = flm_aligned(size * (5 + s->n_level_chunks) + (int64_t)s->n_column_chunks * lanes);
-    if (!memory)
+    const int64_t size = s->m * lanes, n_sums = s->n_level_chunks;
+    const size_t width = single ? sizeof(float) : sizeof(double);
+    if (single && lanes != 16)
+        return FLM_BAD_ARGUMENT;
+    double *memory = flm_aligned(5 * size + (int64_t)s->n_column_chunks * lanes);
+    void *sums = flm_aligned_bytes(width * (size_t)(size * (n_sums + single)));
+    if (!memory || !sums) {
+        free(memory);
+        free(sums);
         return FLM_NO_MEMORY;
+    }
     const work w = {memory, memory + size, memory + 2 * size, memory + 3 * size, memory + 4 * size,
-                    memory + 5 * size, memory + (5 + s->n_level_chunks) * size};
+                    single ? NULL : sums, memory + 5 * size, single ? (float *)sums + n_sums * size : NULL,
+                    single ? sums : NULL};
     memcpy(w.r, rhs, sizeof(double) * (size_t)size);
     memset(w.p, 0, sizeof(double) * (size_t)size);
     memset(x, 0, sizeof(double) * (size_t)size);
@@ -248,5 +266,6 @@ flm_status flm_iterative_solve(const flm_iterative *s, int lanes, const double *
     for (int64_t j = 0; j < size; j++)
         x[j] += w.z[j];
     free(memory);
+    free(sums);
     return status;
 }

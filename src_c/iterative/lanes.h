@@ -8,14 +8,20 @@
 
 typedef double flm_vec __attribute__((vector_size(64), aligned(8)));
 
+typedef float flm_single __attribute__((vector_size(64), aligned(4))); /* 16 lanes */
+
 #define MAX_NV (FLM_ITERATIVE_MAX_LANES / 8)
 #define MAX_K FLM_ITERATIVE_MAX_K
 
 /* Buffers whose rows of 8 doubles are cache lines. */
+FLM_INLINE void *flm_aligned_bytes(size_t bytes)
+{
+    return aligned_alloc(64, bytes ? (bytes + 63) / 64 * 64 : 64);
+}
+
 FLM_INLINE double *flm_aligned(int64_t doubles)
 {
-    size_t bytes = ((size_t)doubles * sizeof(double) + 63) / 64 * 64;
-    return aligned_alloc(64, bytes ? bytes : 64);
+    return flm_aligned_bytes((size_t)doubles * sizeof(double));
 }
 
 FLM_INLINE double value_of(const flm_iterative *s, const int single, int64_t at)
@@ -97,8 +103,15 @@ FLM_INLINE void level_add(const flm_iterative *s, int64_t i, const flm_vec *y, d
 /* One chunk of leaf levels: sum (m, lanes) = sum_i N_i'J_i N_i X. */
 void flm_iterative_chunk(const flm_iterative *s, int lanes, int chunk, const double *X, double *sum);
 
+/* The same with 16 lanes in single precision. */
+void flm_iterative_chunk_single(const flm_iterative *s, int chunk, const float *X, float *sum);
+
 /* One row of K X given the chunks' sums: A_cc X - sum. */
 void flm_iterative_rows(const flm_iterative *s, int lanes, int64_t first, int64_t last, const double *X,
                         const double *sums, double *out);
+
+/* The same with sums (16 lanes) in single precision. */
+void flm_iterative_rows_single(const flm_iterative *s, int64_t first, int64_t last, const double *X,
+                               const float *sums, double *out);
 
 #endif
