@@ -117,13 +117,10 @@ def kenward_roger(
     ------
     ModelError : more work than a minute or two.
     """
-    objective.gradient(point)
     objective.at(point)
     directions, p = theta_map.t_basis, objective.p
     sums = pair_sums(objective.engine, products, products.x[fixed.kept], point.Lambda, directions)
-    GEG = np.array([np.einsum("ab,abuv->uv", E, point.GG[f][:, :, :p, :p]) for f, E in directions]).reshape(
-        -1, p, p
-    )
+    GEG = sums.GEG
     Q, m = point.Q, len(directions) + 1
     P = np.concatenate([-np.linalg.inv(Q)[None] if p else np.zeros((1, 0, 0)), -GEG])
     PQ = P @ Q
@@ -131,9 +128,7 @@ def kenward_roger(
     # 2 I in the directions V0, E_1, E_2, ...: the terms with V0 need first moments only
     information = np.empty((m, m))
     information[0, 0] = objective.n - p
-    information[0, 1:] = information[1:, 0] = np.array(
-        [float((E * point.F[f]).sum()) for f, E in directions]
-    ) - np.einsum("uv,ruv->r", Q, GEG)
+    information[0, 1:] = information[1:, 0] = sums.trace_EK - np.einsum("uv,ruv->r", Q, GEG)
     information[1:, 1:] = sums.trace_EKEK - 2.0 * np.einsum("uv,rsvu->rs", Q, sums.GEKEG)
     information[1:, 1:] += products_QP[1:, 1:]
     scales = 1.0 / np.sqrt(np.maximum(np.diag(information), np.finfo(float).tiny))

@@ -3,6 +3,7 @@
 With ``K = Z'V0^-1 Z`` in blocks ``K_ij`` (levels i of factor f, j of g), ``G = Z'V0^-1 X``
 and directions ``E_r`` of the random covariance (r belongs to one factor),
 
+    trace_EK[r] = sum_i tr(E_r K_ii),                   GEG[r] = sum_i G_i'E_r G_i,
     trace_EKEK[r, s] = sum_ij tr(E_r K_ij E_s K_ij'),   GEKEG[r, s] = sum_ij G_i'E_r K_ij E_s G_j.
 
 V0 is block diagonal over the levels of the outermost of nested factors, so there K comes
@@ -24,6 +25,9 @@ BATCH_ENTRIES = 1 << 21
 MOST_WORK = 2e12
 """Multiplications for K from which the method is refused (about a minute or two)."""
 
+LARGEST_BLOCK = 6000
+"""Random effects that share rows up to which their K is one dense matrix (1.5 GB with work space)."""
+
 
 class PairSums:
     """Accumulates the sums over blocks of K.
@@ -38,6 +42,7 @@ class PairSums:
     def __init__(self, directions: Sequence[Direction], k: Sequence[int], p: int):
         m = len(directions)
         self.k, self.p = k, p
+        self.trace_EK, self.GEG = np.zeros(m), np.zeros((m, p, p))
         self.trace_EKEK, self.GEKEG = np.zeros((m, m)), np.zeros((m, m, p, p))
         self.own = [[r for r, (f, _) in enumerate(directions) if f == g] for g in range(len(k))]
         self.E = [
@@ -50,6 +55,13 @@ class PairSums:
         k = self.k[f]
         product = np.einsum("rab,nibp->niarp", self.E[f], G.reshape(n, rows // k, k, p))
         return product.reshape(n, rows, len(self.own[f]) * p)
+
+    def add_own(self, f: int, blocks: np.ndarray, G: np.ndarray, EG: np.ndarray) -> None:
+        """Add ``K_ii`` (n, k, k) of factor f, and products of its G (n, rows, p) with ``EG``."""
+        own, rows = self.own[f], G.shape[0] * G.shape[1]
+        self.trace_EK[own] += np.einsum("rab,ab->r", self.E[f], blocks.sum(axis=0))
+        products = G.reshape(rows, self.p).T @ EG.reshape(rows, -1)
+        self.GEG[own] += products.reshape(self.p, len(own), self.p).transpose(1, 0, 2)
 
     def add(self, f: int, g: int, K: np.ndarray, EG_f: np.ndarray, EG_g: np.ndarray) -> None:
         """Add blocks ``K`` (n, rows k_f, columns k_g) of factors f and g; ``EG`` as `times_G` returns."""
@@ -85,7 +97,7 @@ def pair_sums(
     """
     sums = PairSums(directions, engine.k, len(columns))
     if products.structure == "tree":
-        _check_work(nested_work(products), products)
+        _check_work(nested_work(products), products, _largest_piece(products))
         for pieces in nested_pieces(products, columns):
             K, G = solve_pieces(*pieces, Lambda)
             _add_square(sums, K, G, pieces[2])
@@ -94,25 +106,28 @@ def pair_sums(
         _add_columns(sums, engine)
     else:
         size = sum(G * k for G, k in zip(engine.levels, engine.k))
-        _check_work(4.0 * size**3, products)
+        _check_work(4.0 * size**3, products, size)
         A, B, parts = dense_equations(products, columns)
         K, G = eliminate(A, B, parts, Lambda)
         _add_square(sums, K[None], G[None], parts)
     return sums
 
 
-def _check_work(work: float, products: CrossProducts) -> None:
-    if work > MOST_WORK:
+def _check_work(work: float, products: CrossProducts, block: int = 0) -> None:
+    if work > MOST_WORK or block > LARGEST_BLOCK:
         sizes = " + ".join(f"{G} levels x {len(z)}" for G, z in zip(products.levels, products.z, strict=True))
         raise ModelError(
             f"Kenward-Roger's method needs all of Z'V^-1 Z between levels that share rows ({sizes}): "
-            f"about {work:.1e} multiplications, more than {MOST_WORK:.0e}; use Satterthwaite's method"
+            f"about {work:.1e} multiplications (at most {MOST_WORK:.0e} are offered"
+            + (f", in blocks of {LARGEST_BLOCK}; the largest has {block}" if block > LARGEST_BLOCK else "")
+            + "); use Satterthwaite's method"
         )
 
 
 def _add_square(sums: PairSums, K: np.ndarray, G: np.ndarray, parts: Sequence[slice]) -> None:
     EG = [sums.times_G(f, G[:, part]) for f, part in enumerate(parts)]
     for f, rows in enumerate(parts):
+        sums.add_own(f, _diagonal_blocks(K[:, rows, rows], sums.k[f]), G[:, rows], EG[f])
         for g, cols in enumerate(parts):
             sums.add(f, g, np.ascontiguousarray(K[:, rows, cols]), EG[f], EG[g])
 
@@ -121,14 +136,25 @@ def _add_columns(sums: PairSums, engine: Engine) -> None:
     """Panels of columns of K from an engine's own solver."""
     G = [g[:, :, : sums.p].reshape(1, -1, sums.p) for g in engine.projections()]
     EG = [sums.times_G(f, G_f) for f, G_f in enumerate(G)]
+    for f, G_f in enumerate(G):
+        sums.add_own(f, np.zeros((1, sums.k[f], sums.k[f])), G_f, EG[f])
     rows = sum(levels * k for levels, k in zip(engine.levels, engine.k))
     for g, (levels, k) in enumerate(zip(engine.levels, engine.k)):
         step = max(1, BATCH_ENTRIES // (rows * k))
         for first in range(0, levels, step):
             last = min(first + step, levels)
             panel = engine.inverse_columns(g, first, last)
+            own = _diagonal_blocks(panel[g][None, first * k : last * k], k)
+            sums.trace_EK[sums.own[g]] += np.einsum("rab,ab->r", sums.E[g], own.sum(axis=0))
             for f, K in enumerate(panel):
                 sums.add(f, g, K[None], EG[f], EG[g][:, first * k : last * k])
+
+
+def _diagonal_blocks(K: np.ndarray, k: int) -> np.ndarray:
+    """Blocks (n levels, k, k) on the diagonals of K (n, levels k, levels k)."""
+    n, rows, _ = K.shape
+    blocks = K.reshape(n, rows // k, k, rows // k, k)
+    return np.diagonal(blocks, axis1=1, axis2=3).transpose(0, 3, 1, 2).reshape(-1, k, k)
 
 
 Pieces = tuple[np.ndarray, np.ndarray, list[slice]]
@@ -148,6 +174,10 @@ def solve_pieces(A: np.ndarray, B: np.ndarray, parts: list[slice], Lambda) -> tu
     solved = np.linalg.solve(M, np.concatenate([A, B], axis=2))
     K = solved[:, :, :q]
     return 0.5 * (K + K.transpose(0, 2, 1)), solved[:, :, q:]
+
+
+def _largest_piece(products: CrossProducts) -> int:
+    return int((_slots(products)[1] @ np.array([len(products.z[f]) for f in products.order])).max())
 
 
 def nested_work(products: CrossProducts) -> float:
