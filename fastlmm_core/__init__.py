@@ -22,6 +22,7 @@ _LAZY = {
     "load": "api",
     "anova": "results.comparison",
     "exact_rlrt": "results.comparison",
+    "compare": "results.compare",
     "plan": "streaming",
     "fit": "streaming",
     "CrossProducts": "streaming",

@@ -7,7 +7,8 @@ import pandas as pd
 from fastlmm_core.errors import DataError
 from fastlmm_core.inference.prediction import prediction_errors
 from fastlmm_core.inference.robust import KINDS
-from fastlmm_core.results import predict_errors, reliability, robust
+from fastlmm_core.results import compare, predict_errors, reliability, residual_kinds, robust
+from fastlmm_core.results.coefficients import choose
 from fastlmm_core.results.influence import Influence
 from fastlmm_core.results.predict import chosen_factors, predict_new
 from fastlmm_core.results.predict_stream import predict_stream
@@ -199,3 +200,69 @@ class Diagnostics:
         doi:10.1111/1467-9868.00192).  Groups of an outermost factor cost one pass over the rows.
         """
         return Influence(self, by)
+
+    def residuals(self, kind: str = "response") -> pd.Series:
+        """Residuals by the rows used.
+
+        Parameters
+        ----------
+        kind : ``"response"``: response minus `fittedvalues`, as `resid`;
+            ``"pearson"``: those times ``sqrt(weight) / sigma``, as `resid_scaled`;
+            ``"studentized"``: over their own standard deviation, ``sigma sqrt((1 - leverage) / weight)``;
+            ``"marginal"``: response minus ``X beta`` and offset;
+            ``"cluster"``: marginal ones decorrelated within the outermost cluster, ``L_i^-1 (y_i - X_i
+            beta)`` with ``V_i = L_i L_i'``: independent with variance 1 if the model holds.
+
+        Raises
+        ------
+        ModelError : ``"cluster"`` with crossed factors, or a cluster of over 4000 rows.
+
+        Notes
+        -----
+        Nobre & Singer (2007), doi:10.1002/bimj.200610341; Fitzmaurice, Laird & Ware (2011), section 10.2.
+        """
+        values = choose(kind, residual_kinds.KINDS, "kind of residual")(self)
+        return self._rows.series(values, "resid" if kind == "response" else f"resid_{kind}")
+
+    # comparison
+
+    @property
+    def aicc(self) -> float:
+        """`aic` corrected for small samples, ``+ 2 k (k + 1) / (n - k - 1)`` (Hurvich & Tsai 1989)."""
+        return compare.corrected_aic(self)
+
+    def caic(self, method: str = "greven-kneib") -> float:
+        """Conditional AIC: of predictions for the clusters at hand, not for new ones.
+
+        ``-2 log f(y | beta, b) + 2 (df + 1)``.
+
+        Parameters
+        ----------
+        method : ``"greven-kneib"``: df is the trace of ``d fitted / d y`` with theta estimated from y;
+            ``"vaida-blanchard"``: the same with theta as if known, the sum of the leverages.
+
+        Notes
+        -----
+        Vaida & Blanchard (2005), doi:10.1093/biomet/92.2.351; Greven & Kneib (2010),
+        doi:10.1093/biomet/asq042: with the first, a model with a random effect never loses to the
+        one without.  Both use sigma^2 of the fit; parameters on their bound are taken as fixed.
+        """
+        return compare.conditional_aic(self, method)
+
+    def loo(self, by=None) -> compare.LeaveOut:
+        """Predict each row, or each group of rows, from all the others, at the variances of the fit.
+
+        Parameters
+        ----------
+        by : as for `influence`.
+
+        Returns
+        -------
+        LeaveOut : ``table`` by group, ``predicted`` by row, ``elpd``, ``se``, ``rmse``.
+
+        Notes
+        -----
+        Closed form, no refit: ``y_D - E(y_D | others) = P_DD^-1 (P y)_D``, covariance ``sigma^2 P_DD^-1``,
+        ``P = V0^-1 - V0^-1 X Q X'V0^-1``; fixed effects are estimated anew without the group.
+        """
+        return compare.LeaveOut(self, by)

@@ -181,7 +181,7 @@ class Influence:
 
     @property
     def leverage(self) -> pd.Series:
-        """Sums over the group of ``d fitted / d response`` (conditional fit; an effective number of parameters)."""
+        """Sums over the group of ``d fitted / d response``: an effective number of parameters."""
         return self._series(self._grouped.by_group(self._grouped.rows[1]), "leverage")
 
     @property
