@@ -59,7 +59,7 @@ class Bootstrap:
         return (centre - reach).to_numpy(), (centre + reach).to_numpy()
 
     def summary(self) -> pd.DataFrame:
-        """Per entry: ``estimate``, ``mean``, ``bias`` and ``std_error`` of the draws, and their number ``n``."""
+        """Per entry: ``estimate``; ``mean``, ``bias``, ``std_error`` and number ``n`` of the draws."""
         mean = self.draws.mean()
         return pd.DataFrame(
             {

@@ -11,6 +11,7 @@ from fastlmm_core.errors import DataError, MonteCarloWarning
 from fastlmm_core.inference.satterthwaite import coefficient_df
 from fastlmm_core.results.coefficients import FixedEffects, choose
 from fastlmm_core.results.diagnostics import Diagnostics
+from fastlmm_core.results.export import Exports
 from fastlmm_core.results.facts import MixedFacts
 from fastlmm_core.results.fitrows import AbsentRows, FitRows
 from fastlmm_core.results.ranef import coefficient_frames, ranef_frames
@@ -24,7 +25,7 @@ SINGULAR = 1e-4
 """A diagonal theta below this is at its bound (lme4's ``isSingular``)."""
 
 
-class LMMResults(FixedEffects, Diagnostics, Resampling, Testing):
+class LMMResults(FixedEffects, Diagnostics, Resampling, Testing, Exports):
     """A fitted linear mixed model.
 
     Made by `fastlmm_core.lmer`.  Names follow statsmodels and lme4; every table
@@ -87,9 +88,9 @@ class LMMResults(FixedEffects, Diagnostics, Resampling, Testing):
         ----------
         alpha : one minus the coverage.
         method : ``"satterthwaite"`` (t), ``"wald"`` (normal), ``"kenward-roger"`` (t with
-            adjusted standard errors, REML fits), or ``"boot"`` (percentiles of `bootstrap`),
-            which also gives rows for standard deviations and correlations of the random
-            effects and for sigma.
+            adjusted standard errors, REML fits), ``"profile"`` (see `profile`) or ``"boot"``
+            (percentiles of `bootstrap`), which also give rows for standard deviations and
+            correlations of the random effects and for sigma.
         cluster : of methods ``"CR0"``, ``"CR1"``, ``"CR2"`` (t, cluster-robust errors, see `robust`).
         """
         methods = {

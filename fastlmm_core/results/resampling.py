@@ -17,6 +17,7 @@ from fastlmm_core.inference.simulate import add_effects, draw_effects, draw_erro
 from fastlmm_core.inference.solved import SolvedModel
 from fastlmm_core.results.bootstrapped import Bootstrap, as_series, natural_names, natural_values
 from fastlmm_core.results.fitrows import AbsentRows, FitRows
+from fastlmm_core.results.profiles import Profile, chosen, profile_targets
 from fastlmm_core.results.summary import ending
 
 
@@ -225,6 +226,34 @@ class Resampling:
         draws = np.array([missing if one is None else one for one in values])
         return Bootstrap(pd.DataFrame(draws, columns=estimate.index), estimate, failed)
 
+    def profile(self, which=None) -> Profile:
+        """Profile likelihood of standard deviations, correlations, sigma and fixed effects.
+
+        Parameters
+        ----------
+        which : str or list of str, optional
+            Names as in the result's ``names`` (``sd_Days|Subject``, ``sigma``, ``Days``, ...), ``"theta_"``
+            for all variance parameters, ``"beta_"`` for the fixed effects; by default all.
+
+        Returns
+        -------
+        Profile
+            ``conf_int(alpha)``, ``zeta`` (the curves), ``plot()``, computed when asked for.
+
+        Raises
+        ------
+        ValueError : an unknown name.
+        DataError : the fit was read from a file.
+
+        Notes
+        -----
+        Of the ML deviance; a REML fit is refitted by ML, as lme4 does (Bates, Maechler, Bolker & Walker
+        2015, doi:10.18637/jss.v067.i01, section 5.1).  The other parameters are re-optimised by Newton's
+        method, with the exact Hessian for one grouping factor.
+        """
+        solved = solved_model(self, "profile")
+        return Profile(solved, chosen(profile_targets(self._facts, self._kept), which))
+
     def _refitted_tables(self, alpha: float) -> dict:
         """Methods of `conf_int` that fit again: name -> a function that returns the table."""
 
@@ -232,7 +261,7 @@ class Resampling:
             table = self.bootstrap().conf_int(alpha)
             return table[~table.index.str.startswith("theta_")]
 
-        return {"boot": boot}
+        return {"profile": lambda: self.profile().conf_int(alpha), "boot": boot}
 
     @property
     def _natural_labels(self) -> list[str]:

@@ -1,0 +1,181 @@
+"""What `LMMResults.profile` returns."""
+
+import warnings
+from threading import RLock
+
+import numpy as np
+import pandas as pd
+from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
+from scipy.special import ndtri
+
+from fastlmm_core.errors import ConvergenceWarning
+from fastlmm_core.inference.deviance import Target
+from fastlmm_core.inference.profile import Path
+from fastlmm_core.inference.refit import by_maximum_likelihood, fresh_objective
+from fastlmm_core.results.bootstrapped import natural_names
+
+REACH = 2.5758293035489004
+"""The curves extend to this zeta, the limits of a 99 % interval."""
+
+
+class Profile:
+    """Profile likelihoods of a model's parameters, from its ML deviance.
+
+    Attributes
+    ----------
+    names : list of str
+        ``sd_x|g`` and ``cor_x.Intercept|g`` of the random effects, ``sigma``, then the fixed effects.
+    estimate : Series
+        ML estimates, where zeta is 0.
+    """
+
+    def __init__(self, solved, targets: dict[str, Target]):
+        ml = by_maximum_likelihood(solved)
+        objective = fresh_objective(ml, reml=False)
+        sd = [np.sqrt(np.diag(T)) for T in ml.estimates.terms]
+        self._paths = {
+            # the correlation with an effect of variance 0 is not defined
+            name: None
+            if target.kind == "cor" and not all(sd[target.at[0]][i] > 0 for i in target.at[1:])
+            else Path(ml, objective, target)
+            for name, target in targets.items()
+        }
+        self.names = list(targets)
+        self._lock = RLock()  # all paths share one engine
+        self._curves: dict[str, pd.DataFrame] = {}
+
+    @property
+    def estimate(self) -> pd.Series:
+        values = [np.nan if p is None else p.to_natural(p.estimate) for p in self._paths.values()]
+        return pd.Series(values, index=self.names, name="estimate")
+
+    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Confidence limits, columns ``lower, upper``: where ``|zeta|`` reaches the normal quantile.
+
+        Each limit is found by root search on the deviance, all other parameters
+        re-optimised, not by interpolation.  Where the deviance does not rise far enough the
+        limit is the bound: 0 for a standard deviation, -1 or 1 for a correlation.  NaN for a
+        correlation that is not defined.
+
+        Warns
+        -----
+        ConvergenceWarning : a deviance below that of the fit was found on the way.
+        """
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha must lie between 0 and 1, found {alpha!r}")
+        z = float(ndtri(1.0 - alpha / 2.0))
+        with self._lock:
+            limits = [(np.nan, np.nan) if p is None else (p.end(-z), p.end(z)) for p in self._paths.values()]
+        self._warn()
+        return pd.DataFrame(limits, index=self.names, columns=["lower", "upper"])
+
+    @property
+    def zeta(self) -> pd.DataFrame:
+        """The curves to ``|zeta|`` 2.58 or a bound: columns ``parameter, value, zeta, slope`` (dzeta/dvalue)."""
+        return pd.concat([self._curve(name).assign(parameter=name) for name in self.names])[
+            ["parameter", "value", "zeta", "slope"]
+        ].reset_index(drop=True)
+
+    def _curve(self, name: str) -> pd.DataFrame:
+        with self._lock:
+            if name not in self._curves:
+                path = self._paths[name]
+                points = [] if path is None else path.curve(REACH)
+                self._curves[name] = pd.DataFrame(points, columns=["value", "zeta", "slope"], dtype=float)
+                self._warn()
+            return self._curves[name]
+
+    def _warn(self) -> None:
+        lower = {n: p.improvement for n, p in self._paths.items() if p is not None and p.improvement > 1e-5}
+        if lower:
+            warnings.warn(
+                f"profiling found a deviance lower than the fit's by {max(lower.values()):.3g} "
+                f"({', '.join(lower)}): the fit is not the global optimum; try Control(n_starts=10)",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def plot(self, kind: str = "zeta", axes=None):
+        """Draw the curves with matplotlib.
+
+        Parameters
+        ----------
+        kind : ``"zeta"``: straight lines mean that Wald intervals do.  ``"density"``: the density whose
+            normal quantiles are zeta, ``phi(zeta) dzeta/dvalue``.
+        axes : (n,) Axes to draw into; by default a new figure.
+
+        Returns
+        -------
+        ndarray of Axes, one per parameter
+        """
+        if kind not in ("zeta", "density"):
+            raise ValueError(f"kind is 'zeta' or 'density', found {kind!r}")
+        names = [name for name in self.names if self._paths[name] is not None]
+        if axes is None:
+            import matplotlib.pyplot as plt
+
+            columns = min(3, len(names))
+            rows = -(-len(names) // columns)
+            size = (3.2 * columns, 2.6 * rows)
+            figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+            for unused in grid.ravel()[len(names) :]:
+                figure.delaxes(unused)
+            axes = grid.ravel()[: len(names)]
+        axes = np.atleast_1d(np.asarray(axes, object))
+        for name, ax in zip(names, axes, strict=True):
+            _draw(ax, self._curve(name), kind)
+            ax.set_xlabel(name)
+            ax.set_ylabel("zeta" if kind == "zeta" else "density")
+        return axes
+
+    def __repr__(self) -> str:
+        return f"<Profile of {', '.join(self.names)}>"
+
+
+def _draw(ax, curve: pd.DataFrame, kind: str) -> None:
+    value, zeta, slope = (curve[name].to_numpy() for name in ("value", "zeta", "slope"))
+    if len(value) < 2:
+        return
+    smooth = CubicHermiteSpline if np.isfinite(slope).all() else PchipInterpolator
+    line = smooth(value, zeta, slope) if smooth is CubicHermiteSpline else smooth(value, zeta)
+    x = np.linspace(value[0], value[-1], 201)
+    if kind == "zeta":
+        ax.plot(x, line(x))
+        ax.plot(value, zeta, ".", color="0.4", markersize=3)
+        for level in (-1.959964, 0.0, 1.959964):
+            ax.axhline(level, color="0.8", linewidth=0.8, zorder=0)
+    else:
+        ax.plot(x, np.exp(-0.5 * line(x) ** 2) / np.sqrt(2 * np.pi) * line(x, 1))
+
+
+def profile_targets(facts, kept) -> dict[str, Target]:
+    """What can be profiled: name -> `Target`, in lme4's order."""
+    places = []
+    for t, term in enumerate(facts.terms):
+        for b in range(len(term.names)):
+            places.append(Target("sd", (t, b)))
+            places += [Target("cor", (t, a, b)) for a in range(b + 1, len(term.names))]
+    targets = dict(zip(natural_names(facts.keys, facts.terms), places, strict=True))
+    targets["sigma"] = Target("sigma")
+    for place, column in enumerate(kept):
+        targets[facts.coefficients[column]] = Target("beta", (place,))
+    return targets
+
+
+def chosen(targets: dict[str, Target], which) -> dict[str, Target]:
+    """The targets named by ``which``: None, a name, a list of names, ``"theta_"`` or ``"beta_"``."""
+    if which is None:
+        return targets
+    wanted = [which] if isinstance(which, str) else list(which)
+    result = {}
+    for name in wanted:
+        if name in ("theta_", "beta_"):
+            result |= {n: t for n, t in targets.items() if (t.kind == "beta") == (name == "beta_")}
+        elif name in targets:
+            result[name] = targets[name]
+        else:
+            raise ValueError(
+                f"no parameter {name!r} to profile; available: 'theta_', 'beta_', "
+                + ", ".join(map(repr, targets))
+            )
+    return result
