@@ -37,7 +37,7 @@ def ratings(rng, n, users, movies, least=20):
     counts = least + rng.multinomial(n - users * least, activity / activity.sum())
     user = np.repeat(np.arange(users, dtype=np.int32), counts)
     rank = np.arange(1, movies + 1)
-    weight = 1.0 / (rank + 60.0) * np.exp(-rank / (0.11 * movies))
+    weight = 1.0 / (rank + 60.0) * np.exp(-rank / (0.15 * movies))
     ends = np.cumsum(weight / weight.sum())
     movie = np.empty(n, np.int32)
     for first in range(0, n, 1 << 20):
