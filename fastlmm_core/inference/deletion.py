@@ -5,7 +5,7 @@ For rows D, with ``P = V0^-1 - V0^-1 X Q X'V0^-1`` and ``B = (V0^-1 X)_D``, the 
     gamma = P_DD^-1 (P y)_D            = y_D - E(y_D | the other rows)
     beta - beta_(D) = Q B'gamma,  Q_(D) = Q + Q B'P_DD^-1 B Q
 
-(Haslett 1999, doi:10.1111/1467-9868.00192; Demidenko & Stukel 2005, doi:10.1002/sim.1974).  With
+(Haslett 1999, J. R. Statist. Soc. B 61, 603-609; Demidenko & Stukel 2005, doi:10.1002/sim.1974).  With
 ``Q = R R'`` everything is a function of the r x r matrix ``E_D = I + R'B'P_DD^-1 B R``, the deleted
 covariance in units of the full one, and of ``zeta = R'B'gamma``:
 

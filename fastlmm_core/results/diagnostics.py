@@ -8,6 +8,7 @@ from fastlmm_core.errors import DataError
 from fastlmm_core.inference.prediction import prediction_errors
 from fastlmm_core.inference.robust import KINDS
 from fastlmm_core.results import compare, predict_errors, reliability, residual_kinds, robust
+from fastlmm_core.results.check import Check, check_fit
 from fastlmm_core.results.coefficients import choose
 from fastlmm_core.results.influence import Influence
 from fastlmm_core.results.predict import chosen_factors, predict_new
@@ -197,7 +198,7 @@ class Diagnostics:
         Notes
         -----
         Exact down-dating, no refit (Demidenko & Stukel 2005, doi:10.1002/sim.1974; Haslett 1999,
-        doi:10.1111/1467-9868.00192).  Groups of an outermost factor cost one pass over the rows.
+        J. R. Statist. Soc. B 61, 603-609).  Groups of an outermost factor cost one pass over the rows.
         """
         return Influence(self, by)
 
@@ -223,6 +224,29 @@ class Diagnostics:
         """
         values = choose(kind, residual_kinds.KINDS, "kind of residual")(self)
         return self._rows.series(values, "resid" if kind == "response" else f"resid_{kind}")
+
+    def check(self) -> Check:
+        """What to look at before believing the fit; print it, or take its ``frame``.
+
+        Whether the search ended at an optimum; random terms with a share of the variance below 1e-3 or a
+        correlation beyond 0.99; the largest studentized residual and the farthest group (Bonferroni's
+        p); shape of residuals and random effects; residual variance along the mean and between
+        groups; the group that moves a coefficient most.  A line is marked where p is below 0.01 (and, for
+        shapes, skewness beyond 0.5 or excess kurtosis beyond 1), or a coefficient moves by over one standard
+        error.
+
+        Returns
+        -------
+        Check : ``str``, ``frame`` (``check, where, statistic, value, p, flag, message``), ``flagged``.
+
+        Notes
+        -----
+        Random effects are compared with the spread of their predictions, ``Sigma - Var(b^ - b)`` (Lange &
+        Ryan 1989, doi:10.1214/aos/1176347130); shrunken effects look more normal than they are, so a
+        shape that passes proves little.  Variances: Koenker (1981) along the mean, Levene (1960) between
+        groups.
+        """
+        return check_fit(self)
 
     # comparison
 

@@ -1,0 +1,225 @@
+"""What an experienced statistician would point at in a fitted mixed model, with figures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from fastlmm_core.errors import ModelError
+from fastlmm_core.inference.distributions import f_upper
+from fastlmm_core.inference.reliability import error_variances
+from fastlmm_core.results.influence import Influence
+from fastlmm_core.results.residual_kinds import studentized_residuals
+from fastlmm_core.results.robust import outermost
+from fastlmm_core.results.rowblocks import fit_source
+
+ALPHA = 0.01
+"""Level below which a test is pointed at."""
+
+FEW_LEVELS = 8
+"""Fewer levels say nothing of a distribution."""
+
+SKEW, KURTOSIS = 0.5, 1.0
+"""Departures from the normal distribution smaller than these change no conclusion."""
+
+CORRELATION, SMALL_SHARE = 0.99, 1e-3
+"""A correlation beyond the first, or a share of the variance below the second, is near singular."""
+
+SHIFT = 1.0
+"""Standard errors of a coefficient that one group may move it by."""
+
+COLUMNS = ["check", "where", "statistic", "value", "p", "flag", "message"]
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """Findings of `LMMResults.check`; ``frame`` has one row per check, ``flagged`` those to look at."""
+
+    formula: str
+    frame: pd.DataFrame
+
+    @property
+    def flagged(self) -> pd.DataFrame:
+        return self.frame[self.frame["flag"]]
+
+    def __str__(self) -> str:
+        flagged = len(self.flagged)
+        head = f"{self.formula}: {flagged or 'nothing'} to look at, of {len(self.frame)} checks"
+        ordered = self.frame.sort_values("flag", ascending=False, kind="stable")
+        lines = [f"{'!' if row.flag else ' '} {row.message}" for row in ordered.itertuples()]
+        return "\n".join([head, *lines])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.frame.drop(columns="message")._repr_html_()
+
+
+def check_fit(fit) -> Check:
+    """Run every check; see `LMMResults.check`."""
+    rows = [*_search(fit), *_terms(fit)]
+    try:
+        residual = studentized_residuals(fit)
+    except ModelError:  # too many crossed levels for leverages
+        residual = fit._rows.scaled_residuals
+    rows += [_outlying_rows(fit, residual), _shape("residuals", "", residual[np.isfinite(residual)])]
+    rows += _variances(fit, residual)
+    rows += _random_effects(fit)
+    rows += _influence(fit)
+    return Check(fit.formula, pd.DataFrame(rows, columns=COLUMNS))
+
+
+def _row(check, where, statistic, value, p, flag, message):
+    return (check, where, statistic, float(value), float(p), bool(flag), message)
+
+
+def _search(fit):
+    ok = fit.converged
+    text = "the search ended at a certified optimum" if ok else "the search ended without a certificate"
+    yield _row("convergence", "", "converged", ok, np.nan, not ok, text)
+
+
+def _terms(fit):
+    """Variances near 0 and correlations near 1 of each random term."""
+    total = fit.scale + sum(fit._rows.variances[1:])
+    source = fit_source(fit._rows.design, fit._rows.labels)
+    for (key, names, cov), term in zip(fit._blocks, source.terms, strict=True):
+        sd = np.sqrt(np.diag(cov))
+        # of the variance of y: z'Sigma z of this column alone, with z at its root mean square
+        size = sum((source.Z(term, part) ** 2).sum(0) for part in source.slices()) / source.n
+        for j, name in enumerate(names):
+            share = cov[j, j] * size[j] / total
+            flag = share < SMALL_SHARE
+            size_of = "0" if sd[j] == 0 else f"{sd[j]:.4g}, {share:.3g} of the variance"
+            text = f"{key}: sd of {name} is {size_of}"
+            yield _row("variance", key, name, share, np.nan, flag, text)
+        for a in range(len(names)):
+            for b in range(a):
+                if sd[a] > 0 and sd[b] > 0:
+                    r = cov[a, b] / (sd[a] * sd[b])
+                    text = f"{key}: correlation of {names[b]} and {names[a]} {r:.3f}"
+                    flag = abs(r) > CORRELATION
+                    text += ", near its bound" if flag else ""
+                    yield _row("correlation", key, f"{names[b]}, {names[a]}", r, np.nan, flag, text)
+
+
+def _outlying_rows(fit, residual):
+    """The largest studentized residual against its distribution as the largest of n (Bonferroni)."""
+    size = np.where(np.isfinite(residual), np.abs(residual), 0.0)
+    worst = int(np.argmax(size))
+    label = str(fit._rows.labels[worst])
+    p = min(1.0, len(size) * 2.0 * float(special.ndtr(-size[worst])))
+    count, expected = int((size > 3).sum()), len(size) * 2.0 * float(special.ndtr(-3.0))
+    text = (
+        f"largest studentized residual {residual[worst]:.2f} (row {label}), p {p:.2g} as the largest of "
+        f"{len(size)}; {count} beyond 3, {expected:.1f} expected"
+    )
+    return _row("outlying row", label, "residual", residual[worst], p, p < ALPHA, text)
+
+
+def _shape(check, where, values):
+    """Skewness and excess kurtosis, their joint test of Jarque & Bera (1987)."""
+    n = len(values)
+    of = f"{check} of {where}" if where else check
+    if n < FEW_LEVELS:
+        text = f"{of}: {n} are too few to judge a shape"
+        return _row(f"normal {check}", where, "skewness", np.nan, np.nan, False, text)
+    z = (values - values.mean()) / max(values.std(), np.finfo(float).tiny)
+    skew, kurtosis = float((z**3).mean()), float((z**4).mean() - 3.0)
+    p = float(np.exp(-0.5 * n * (skew**2 / 6.0 + kurtosis**2 / 24.0)))
+    flag = p < ALPHA and (abs(skew) > SKEW or abs(kurtosis) > KURTOSIS)
+    text = f"{of}: skewness {skew:.2f}, excess kurtosis {kurtosis:.2f} (p {p:.2g})"
+    return _row(f"normal {check}", where, "skewness", skew, p, flag, text)
+
+
+def _variances(fit, residual):
+    """Does the residual variance follow the mean (Koenker 1981), or differ between clusters (Levene 1960)?"""
+    good = np.isfinite(residual)
+    size, mean = residual[good] ** 2, fit._rows.fitted[good]
+    if np.ptp(mean) > 1e-9 * np.abs(mean).max() and np.std(size) > 0:
+        r = float(np.corrcoef(size, mean)[0, 1])
+        p = float(special.gammaincc(0.5, 0.5 * len(size) * r * r))
+        halves = mean > np.median(mean)
+        ratio = float(np.sqrt(size[halves].mean() / size[~halves].mean())) if halves.any() else np.nan
+        text = f"residual sd of the upper half of the fitted values over the lower: {ratio:.2f} (p {p:.2g})"
+        yield _row("variance and mean", "", "sd ratio", ratio, p, p < ALPHA, text)
+    f = outermost(fit._rows.design)
+    codes = fit._rows.design.factors[f].codes[good]
+    group, absolute = fit._facts.factors[f], np.abs(residual[good])
+    counts = np.bincount(codes)
+    groups, n = int((counts > 0).sum()), len(codes)
+    if groups < 2 or n - groups < groups:
+        return
+    means = np.bincount(codes, absolute) / np.maximum(counts, 1)
+    within = float(((absolute - means[codes]) ** 2).sum())
+    between = float((counts * (means - absolute.mean()) ** 2).sum())
+    F = between / (groups - 1) / (within / (n - groups))
+    p = f_upper(F, groups - 1, n - groups)
+    worst = int(np.argmax(np.where(counts > 2, means, 0.0)))
+    text = (
+        f"residual variance between levels of {group}: F {F:.2f} (p {p:.2g}); largest in "
+        f"{fit._facts.levels[f][worst]}, {means[worst] / absolute.mean():.2f} times the average"
+    )
+    yield _row("variance between groups", group, "F", F, p, p < ALPHA, text)
+
+
+def _random_effects(fit):
+    """Shape of each random effect, and levels that lie far out for all of a factor's effects together.
+
+    ``b^`` has variance ``Sigma - Var(b^ - b)``; effects are divided by its root (Lange & Ryan 1989).
+    """
+    facts, solved = fit._facts, fit._solved
+    groups = fit.cov_re
+    for f, (group, pev) in enumerate(zip(facts.factors, error_variances(solved))):
+        b, columns = solved.random_effects[f], list(facts.factor_columns(f))
+        spread = groups[group].loc[columns, columns].to_numpy()[None] - pev
+        for j, name in enumerate(columns):
+            variance = spread[:, j, j]
+            known = variance > 1e-8 * max(groups[group].iloc[j, j], 1e-300)
+            values = b[known, j] / np.sqrt(variance[known])
+            yield _shape("random effects", f"{name} | {group}", values)
+        if not b.any():
+            continue
+        distance, df = _distances(b, spread)
+        with np.errstate(invalid="ignore"):
+            tails = np.where(df > 0, special.gammaincc(np.maximum(df, 1) / 2.0, distance / 2.0), 1.0)
+        worst = int(np.argmin(tails))
+        p, label, far = min(1.0, len(b) * float(tails[worst])), facts.levels[f][worst], distance[worst] ** 0.5
+        text = f"{group}: level {label} is farthest out of {len(b)}, distance {far:.2f} (p {p:.2g})"
+        yield _row("outlying group", str(label), group, far, p, p < ALPHA, text)
+
+
+def _distances(b, spread):
+    """``b'V^- b`` and rank of V (levels,), V (levels, k, k)."""
+    scale = np.sqrt(np.maximum(np.diagonal(spread, axis1=1, axis2=2).max(0), 1e-300))
+    values, vectors = np.linalg.eigh(spread / np.outer(scale, scale))
+    used = values > 1e-6
+    along = np.einsum("ika,ik->ia", vectors, b / scale)
+    terms = np.where(used, along**2 / np.where(used, values, 1.0), 0.0)
+    return terms.sum(1), used.sum(1)
+
+
+def _influence(fit):
+    """The group of the outermost factor that moves the fixed effects most."""
+    group = fit._facts.factors[outermost(fit._rows.design)]
+    try:
+        found = Influence(fit, group)
+        dfbetas = found.dfbetas.iloc[:, list(fit._kept)]
+    except ModelError as error:
+        yield _row("influence", group, "dfbetas", np.nan, np.nan, False, f"influence not computed: {error}")
+        return
+    if not dfbetas.shape[1]:
+        return
+    lost = int(dfbetas.isna().any(axis=1).sum())
+    if lost:
+        text = f"{lost} levels of {group} each carry a coefficient that cannot be estimated without them"
+        yield _row("indispensable groups", group, "levels", lost, np.nan, True, text)
+    size = dfbetas.abs().fillna(0.0).to_numpy()
+    i, j = np.unravel_index(int(size.argmax()), size.shape)
+    value, cook = dfbetas.iloc[i, j], found.cooks_distance.iloc[i]
+    text = (
+        f"{group}: level {dfbetas.index[i]} moves {dfbetas.columns[j]} by {value:.2f} standard errors "
+        f"(Cook's distance {cook:.2f})"
+    )
+    yield _row("influential group", str(dfbetas.index[i]), "dfbetas", value, np.nan, size[i, j] > SHIFT, text)
