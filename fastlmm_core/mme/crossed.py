@@ -28,6 +28,7 @@ from fastlmm_core._kernels._crossed import DenseSchur, Leaf, downdate
 from fastlmm_core._typing import Float, Int64
 from fastlmm_core.crossprod.statistics import CrossProducts
 from fastlmm_core.errors import NumericalError
+from fastlmm_core.mme.blas_threads import single_blas
 from fastlmm_core.mme.crossed_arrays import PANEL_COLUMNS, CrossedArrays, crossed_arrays
 from fastlmm_core.mme.engine import Direction, SecondMoments
 
@@ -52,8 +53,8 @@ class CrossedEngine:
     keep : (p,) int
         Positions in ``cp.x`` of the columns of X that are kept.
     n_threads : int
-        Threads of the sparse kernels; results do not depend on it.  BLAS has
-        its own.
+        Threads of the kernels; results do not depend on it.  They share out calls of
+        a BLAS that is kept to one thread meanwhile (`blas_threads`).
 
     Raises
     ------
@@ -78,7 +79,7 @@ class CrossedEngine:
         self._take(cp, columns, arrays)
         parallel = arrays.work * self.k[self._order[0]] >= LEAST_PARALLEL_WORK
         self._leaf = Leaf(arrays.kernel, n_threads if parallel else 1)
-        self._schur = DenseSchur(self._leaf, PANEL_COLUMNS)
+        self._schur = DenseSchur(self._leaf, PANEL_COLUMNS, n_threads)
 
     def _take(self, cp: CrossProducts, columns: Int64, arrays: CrossedArrays) -> None:
         """What does not depend on how the Schur complement is kept."""
@@ -93,6 +94,7 @@ class CrossedEngine:
         self._entries = len(arrays.kernel["index"])
         self._ready = False
 
+    @single_blas
     def factorize(self, Lambda: list[Float]) -> tuple[float, Float]:
         """Return ``log|V0|`` and ``S`` (u x u) at the relative factors ``Lambda`` (k_f x k_f each)."""
         self._ready = False
@@ -108,6 +110,7 @@ class CrossedEngine:
         self._ready = True
         return logdet, S
 
+    @single_blas
     def moments(self) -> tuple[list[Float], list[Float]]:
         """Return per factor F = sum_i Z_i'V0^-1 Z_i (k, k) and sum_i of the outer products of G_i."""
         G = self._projections()
@@ -133,6 +136,7 @@ class CrossedEngine:
         """None: with several factors `average_information` serves."""
         return None
 
+    @single_blas
     def average_information(self, Q: Float, v: Float, directions: list[Direction]) -> Float:
         """Return ``w_j'P w_k`` (r x r), ``w_j = Z_f X_j Z_f'P y``.
 
@@ -156,10 +160,12 @@ class CrossedEngine:
         wVw = h.T @ x + hc.T @ xc
         return 0.5 * (wVw + wVw.T) - XVw.T @ Q @ XVw
 
+    @single_blas
     def random_effects(self, v: Float) -> list[Float]:
         """Return per factor ``b = T_f Z_f'V0^-1 [X y] v`` (levels, k)."""
         return [(g @ v) @ T for g, T in zip(self._projections(), self._T)]
 
+    @single_blas
     def conditional_covariance(self, factor: int) -> Float:
         """Return ``Var(b_i | y, beta) / sigma^2`` (levels, k, k): diagonal blocks of D M^-1 D'."""
         self._projections()
@@ -170,6 +176,7 @@ class CrossedEngine:
             return self._schur.leaf_covariance()
         return self._schur.stacked_covariance(self._order.index(factor) - 1)
 
+    @single_blas
     def projections(self) -> list[Float]:
         """Return per factor G = Z'V0^-1[X y] (levels, k, u)."""
         return self._projections()
@@ -180,6 +187,7 @@ class CrossedEngine:
         columns = sum(G * k for G, k in zip(self.levels, self.k))
         return columns * (2.0 * self.m**2 + 4.0 * self._entries * self.k[self._order[0]])
 
+    @single_blas
     def inverse_columns(self, factor: int, first: int, last: int) -> list[Float]:
         """Return Z_f'V0^-1 Z_g per factor f for levels ``first:last`` of g = ``factor``,
         (levels_f k_f, (last - first) k_g): solutions for the right-hand sides Z'WZ_g."""

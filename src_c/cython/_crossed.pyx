@@ -23,6 +23,8 @@ cdef extern from "flm_blas.h" nogil:
                       double *, int *) noexcept nogil
         void (*dsyrk)(char *, char *, int *, int *, double *, double *, int *, double *, double *,
                       int *) noexcept nogil
+        void (*dgemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *,
+                      double *, int *) noexcept nogil
 
 
 cdef extern from "flm_crossed.h" nogil:
@@ -80,11 +82,11 @@ cdef extern from "flm_crossed.h" nogil:
     void flm_crossed_product_sum(const flm_crossed *, int, const double *, const double *, double *,
                                  double *) noexcept
     void flm_crossed_heavy_update(const flm_crossed *, const flm_blas *, int, int64_t, double *,
-                                  double *) noexcept
+                                  double *, int) noexcept
     void flm_crossed_heavy_gather(const flm_crossed *, const flm_blas *, int64_t, double *, double *,
-                                  double *, double *) noexcept
-    flm_status flm_crossed_dense_factor(const flm_blas *, int64_t, double *, double *) noexcept
-    flm_status flm_crossed_dense_invert(const flm_blas *, int64_t, double *) noexcept
+                                  double *, double *, int) noexcept
+    flm_status flm_crossed_dense_factor(const flm_blas *, int64_t, double *, double *, int) noexcept
+    flm_status flm_crossed_dense_invert(const flm_blas *, int64_t, double *, int) noexcept
     void flm_crossed_dense_halfsolve(const flm_blas *, int64_t, int64_t, int, double *, double *) noexcept
     void flm_crossed_dense_apply(const flm_blas *, int64_t, int64_t, double *, double *, double *) noexcept
     void flm_crossed_downdate(const flm_blas *, int64_t, int64_t, double *, double *) noexcept
@@ -98,6 +100,7 @@ BLAS.dpotri = cython_lapack.dpotri
 BLAS.dtrsm = cython_blas.dtrsm
 BLAS.dsymm = cython_blas.dsymm
 BLAS.dsyrk = cython_blas.dsyrk
+BLAS.dgemm = cython_blas.dgemm
 
 
 def transpose_entries(int64_t m, const int64_t[::1] row_ptr not None, const int32_t[::1] index not None,
@@ -272,8 +275,10 @@ cdef class DenseSchur:
     cdef double[::1] A, panel, product
     cdef int64_t panel_columns
     cdef int state  # 0 nothing, 1 Cholesky factor, 2 inverse
+    cdef int n_threads
 
-    def __init__(self, Leaf leaf not None, int64_t panel_columns):
+    def __init__(self, Leaf leaf not None, int64_t panel_columns, int n_threads=1):
+        self.n_threads = max(n_threads, 1)
         self.leaf = leaf
         self.A = np.empty(leaf.s.m * leaf.s.m)
         self.panel_columns = max(panel_columns, leaf.s.k)
@@ -283,7 +288,8 @@ cdef class DenseSchur:
 
     cdef void assemble(self, int upper) noexcept nogil:
         flm_crossed_assemble(&self.leaf.s, upper, &self.A[0])
-        flm_crossed_heavy_update(&self.leaf.s, &BLAS, upper, self.panel_columns, &self.panel[0], &self.A[0])
+        flm_crossed_heavy_update(&self.leaf.s, &BLAS, upper, self.panel_columns, &self.panel[0], &self.A[0],
+                                 self.n_threads)
 
     def factor(self):
         """Assemble, factor; return log|M_c|."""
@@ -293,7 +299,7 @@ cdef class DenseSchur:
             raise ValueError("call Leaf.factor first")
         with nogil:
             self.assemble(0)
-            status = flm_crossed_dense_factor(&BLAS, self.leaf.s.m, &self.A[0], &logdet)
+            status = flm_crossed_dense_factor(&BLAS, self.leaf.s.m, &self.A[0], &logdet, self.n_threads)
         self.state = 1 if status == FLM_OK else 0
         if status != FLM_OK:
             raise NumericalError(
@@ -340,7 +346,7 @@ cdef class DenseSchur:
         if self.state != 1:
             raise ValueError("call factor first")
         with nogil:
-            status = flm_crossed_dense_invert(&BLAS, self.leaf.s.m, &self.A[0])
+            status = flm_crossed_dense_invert(&BLAS, self.leaf.s.m, &self.A[0], self.n_threads)
         self.state = 2 if status == FLM_OK else 0
         if status != FLM_OK:
             raise NumericalError("the Schur complement of the crossed factors is singular")
@@ -396,7 +402,7 @@ cdef class DenseSchur:
                 for a in range(k2):
                     out[a] += self.leaf.partial[q * k2 + a]
             flm_crossed_heavy_gather(&self.leaf.s, &BLAS, self.panel_columns, &self.panel[0],
-                                     &self.product[0], &self.A[0], out)
+                                     &self.product[0], &self.A[0], out, self.n_threads)
         return total.base
 
     def leaf_covariance(self):

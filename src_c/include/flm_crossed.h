@@ -119,17 +119,30 @@ void flm_crossed_product_sum(const flm_crossed *s, int f, const double *A, const
 
 /* Heavy leaf levels, panel columns at a time: P -= W_i'W_i in one triangle. */
 void flm_crossed_heavy_update(const flm_crossed *s, const flm_blas *blas, int upper, int64_t panel_columns,
-                              double *panel, double *P);
+                              double *panel, double *P, int n_threads);
 
 /* total (k, k) += sum over heavy i of L_i^-T W_i Minv W_i' L_i^-1; panel, product (m, panel_columns). */
 void flm_crossed_heavy_gather(const flm_crossed *s, const flm_blas *blas, int64_t panel_columns,
-                              double *panel, double *product, double *Minv, double *total);
+                              double *panel, double *product, double *Minv, double *total, int n_threads);
+
+/* --- tiles (crossed_tiles.c); BLAS must keep to one thread --- */
 
 /* P (lower) -> Cholesky factor of I + P in place; logdet = log|I + P|. */
-flm_status flm_crossed_dense_factor(const flm_blas *blas, int64_t m, double *A, double *logdet);
+flm_status flm_crossed_dense_factor(const flm_blas *blas, int64_t m, double *A, double *logdet,
+                                    int n_threads);
 
-/* Factor -> inverse, lower triangle, in place. */
-flm_status flm_crossed_dense_invert(const flm_blas *blas, int64_t m, double *A);
+/* Factor -> inverse, lower triangle, in place; the upper triangle is scratch. */
+flm_status flm_crossed_dense_invert(const flm_blas *blas, int64_t m, double *A, int n_threads);
+
+/* P -= panel panel' in one triangle, panel (m, columns). */
+void flm_crossed_rank_update(const flm_blas *blas, int64_t m, int upper, int64_t columns, double *panel,
+                             double *P, int n_threads);
+
+/* out = Minv panel, (m, columns). */
+void flm_crossed_apply_panel(const flm_blas *blas, int64_t m, int64_t columns, double *Minv, double *panel,
+                             double *out, int n_threads);
+
+/* --- solves (crossed_dense.c) --- */
 
 /* t (m, r) -> L^-1 t, or L^-T t, in place. */
 void flm_crossed_dense_halfsolve(const flm_blas *blas, int64_t m, int64_t r, int transposed, double *A,

@@ -1,7 +1,6 @@
-/* The dense Schur complement: LAPACK in place, and BLAS for leaf levels that touch many columns. */
+/* The dense Schur complement: solves, and BLAS for leaf levels that touch many columns. */
 #include "crossed_small.h"
 
-#include <math.h>
 #include <string.h>
 
 /* panel (m, nb) column-major = W_i' of the next heavy levels; returns how many levels fit. */
@@ -20,29 +19,23 @@ static int64_t fill_panel(const flm_crossed *s, int64_t first, int64_t panel_col
 }
 
 void flm_crossed_heavy_update(const flm_crossed *s, const flm_blas *blas, int upper, int64_t panel_columns,
-                              double *panel, double *P)
+                              double *panel, double *P, int n_threads)
 {
-    flm_blas_int m = (flm_blas_int)s->m;
-    double minus = -1, one = 1;
     for (int64_t first = 0; first < s->n_heavy;) {
         const int64_t count = fill_panel(s, first, panel_columns, panel);
-        flm_blas_int columns = (flm_blas_int)(count * s->k);
-        blas->dsyrk(upper ? "U" : "L", "N", &m, &columns, &minus, panel, &m, &one, P, &m);
+        flm_crossed_rank_update(blas, s->m, upper, count * s->k, panel, P, n_threads);
         first += count;
     }
 }
 
 void flm_crossed_heavy_gather(const flm_crossed *s, const flm_blas *blas, int64_t panel_columns,
-                              double *panel, double *product, double *Minv, double *total)
+                              double *panel, double *product, double *Minv, double *total, int n_threads)
 {
     const int k = s->k;
     double Q[FLM_CROSSED_MAX_K * FLM_CROSSED_MAX_K], half[FLM_CROSSED_MAX_K * FLM_CROSSED_MAX_K];
-    flm_blas_int m = (flm_blas_int)s->m;
-    double one = 1, zero = 0;
     for (int64_t first = 0; first < s->n_heavy;) {
         const int64_t count = fill_panel(s, first, panel_columns, panel);
-        flm_blas_int columns = (flm_blas_int)(count * k);
-        blas->dsymm("L", "L", &m, &columns, &one, Minv, &m, panel, &m, &zero, product, &m);
+        flm_crossed_apply_panel(blas, s->m, count * k, Minv, panel, product, n_threads);
         for (int64_t h = 0; h < count; h++) {
             const int64_t i = s->heavy[first + h];
             memset(Q, 0, (size_t)(k * k) * sizeof *Q);
@@ -55,25 +48,6 @@ void flm_crossed_heavy_gather(const flm_crossed *s, const flm_blas *blas, int64_
         }
         first += count;
     }
-}
-
-flm_status flm_crossed_dense_factor(const flm_blas *blas, int64_t m, double *A, double *logdet)
-{
-    flm_blas_int n = (flm_blas_int)m, info = 0;
-    double sum = 0;
-    for (int64_t c = 0; c < m; c++) A[c + c * m] += 1;
-    blas->dpotrf("L", &n, A, &n, &info);
-    if (info != 0) return FLM_NOT_POSITIVE;
-    for (int64_t c = 0; c < m; c++) sum += log(A[c + c * m]);
-    *logdet = 2 * sum;
-    return isfinite(sum) ? FLM_OK : FLM_NOT_POSITIVE;
-}
-
-flm_status flm_crossed_dense_invert(const flm_blas *blas, int64_t m, double *A)
-{
-    flm_blas_int n = (flm_blas_int)m, info = 0;
-    blas->dpotri("L", &n, A, &n, &info);
-    return info == 0 ? FLM_OK : FLM_NOT_POSITIVE;
 }
 
 /* Row-major (m, r) is BLAS's (r, m): solves stand on the right, transposed. */
