@@ -5,16 +5,16 @@
  *
  *     L_JJ = chol(F_JJ),  L_IJ = F_IJ L_JJ^-T,  U_J = sum of children - L_IJ L_IJ' */
 #include "flm_sparse.h"
+#include "rank_update.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALL_COLUMNS 12  /* nodes this narrow are factored here: a BLAS call costs more */
-#define SMALL_UPDATE 6000 /* multiplications of an update matrix up to which the same holds */
+#define STRIP 8 /* columns factored at a time */
 
-/* Columns of the panel (nr, nc): L over L_IJ.  Returns 0 at a pivot that is not positive. */
-FLM_CLONES static int factor_small(int64_t nr, int64_t nc, double *restrict panel)
+/* Columns j < nc of a panel, `rows` long and nr apart.  Returns 0 at a pivot that is not positive. */
+FLM_CLONES static int factor_strip(int64_t rows, int64_t nc, int64_t nr, double *restrict panel)
 {
     for (int64_t j = 0; j < nc; j++) {
         double *column = panel + j * nr;
@@ -22,38 +22,27 @@ FLM_CLONES static int factor_small(int64_t nr, int64_t nc, double *restrict pane
             const double *left = panel + l * nr;
             const double x = left[j];
             FLM_SIMD
-            for (int64_t i = j; i < nr; i++) column[i] -= x * left[i];
+            for (int64_t i = j; i < rows; i++) column[i] -= x * left[i];
         }
         if (!(column[j] > 0) || isinf(column[j])) return 0;
         const double root = sqrt(column[j]), scale = 1 / root;
         column[j] = root;
         FLM_SIMD
-        for (int64_t i = j + 1; i < nr; i++) column[i] *= scale;
+        for (int64_t i = j + 1; i < rows; i++) column[i] *= scale;
     }
     return 1;
 }
 
-/* U (ni, ni) lower -= L_IJ L_IJ', two columns of L at a time. */
-FLM_CLONES static void update_small(int64_t nr, int64_t nc, int64_t ni, const double *panel, double *U)
+/* L_JJ over L_IJ in place, strip by strip: each receives the columns before it. */
+static int factor_panel(int64_t nr, int64_t nc, double *panel)
 {
-    int64_t l = 0;
-    for (; l + 1 < nc; l += 2) {
-        const double *one = panel + l * nr + nc, *two = one + nr;
-        for (int64_t b = 0; b < ni; b++) {
-            double *restrict column = U + b * ni;
-            const double x = one[b], y = two[b];
-            FLM_SIMD
-            for (int64_t a = b; a < ni; a++) column[a] -= x * one[a] + y * two[a];
-        }
+    for (int64_t j = 0; j < nc; j += STRIP) {
+        const int64_t width = nc - j < STRIP ? nc - j : STRIP;
+        double *corner = panel + j * nr + j;
+        flm_rank_update(nr - j, width, j, panel + j, nr, panel + j, 1, nr, corner, nr, 1);
+        if (!factor_strip(nr - j, width, nr, corner)) return 0;
     }
-    if (l == nc) return;
-    const double *one = panel + l * nr + nc;
-    for (int64_t b = 0; b < ni; b++) {
-        double *restrict column = U + b * ni;
-        const double x = one[b];
-        FLM_SIMD
-        for (int64_t a = b; a < ni; a++) column[a] -= x * one[a];
-    }
+    return 1;
 }
 
 /* The front += update matrix of a child, row by row of the same places. */
@@ -89,16 +78,16 @@ static flm_status factor_node(const flm_factor *f, const flm_blas *blas, int64_t
     }
     flm_blas_int n = (flm_blas_int)nc, m = (flm_blas_int)ni, ld = (flm_blas_int)nr, info = 0;
     double one = 1, minus = -1;
-    if (nc <= SMALL_COLUMNS) {
-        if (!factor_small(nr, nc, panel)) return FLM_NOT_POSITIVE;
+    if ((double)nr * nc * nc < FLM_BLAS_WORK) {
+        if (!factor_panel(nr, nc, panel)) return FLM_NOT_POSITIVE;
     } else {
         blas->dpotrf("L", &n, panel, &ld, &info);
         if (info != 0) return FLM_NOT_POSITIVE;
         if (ni > 0) blas->dtrsm("R", "L", "T", "N", &m, &n, &one, panel, &ld, panel + nc, &ld);
     }
     if (ni == 0) return FLM_OK;
-    if (nc <= 2 || ni * ni * nc <= 2 * SMALL_UPDATE)
-        update_small(nr, nc, ni, panel, U);
+    if ((double)ni * ni * nc < FLM_BLAS_WORK)
+        flm_rank_update(ni, ni, nc, panel + nc, nr, panel + nc, 1, nr, U, ni, 1);
     else
         blas->dsyrk("L", "N", &m, &n, &minus, panel + nc, &ld, &one, U, &m);
     return FLM_OK;
