@@ -11,6 +11,7 @@ As lmerTest 3.1 (Kuznetsova, Brockhoff & Christensen 2017, doi:10.18637/jss.v082
 A term is contained in another that has all its variables and more, and the same numeric ones.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -66,21 +67,26 @@ def _containing(spec: DesignSpec, terms) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def term_hypotheses(type: int, spec: DesignSpec, kept: np.ndarray, design, rows: Rows, weights=None):
+def term_hypotheses(
+    type: int,
+    spec: DesignSpec,
+    kept: np.ndarray,
+    triangle: Callable[[], np.ndarray],
+    rows: Callable[[], Rows],
+) -> list[tuple[str, np.ndarray]]:
     """List of (term, L): L (c, r) over the columns that are kept.
 
     Parameters
     ----------
-    design : the data, for types I and II
-    rows : representative rows, for type III
-    weights : of the rows in X'WX of types I and II; lmerTest uses none
+    triangle : calling it gives R with ``R'R = X'WX`` of the kept columns, for types I and II
+    rows : calling it gives representative rows, for type III
     """
     terms = TermTable.of(spec, kept)
     if type == 3 and len(terms.names) > 1:
         return list(zip(terms.names, _type_three(spec, terms, rows())))
     if type == 2 and len(terms.names) > 1 and not any(terms.containing):
         return list(zip(terms.names, [np.eye(len(kept))[c] for c in terms.columns]))
-    R = weighted_triangle(design, kept, weights)
+    R = triangle()
     if type == 2 and len(terms.names) > 1:
         return list(zip(terms.names, [_type_two(R, terms, t) for t in range(len(terms.names))]))
     U = doolittle(R)

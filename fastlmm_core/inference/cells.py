@@ -9,15 +9,20 @@ decomposition of all rows does.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from fastlmm_core.crossprod.rows import dense_columns
+from fastlmm_core.errors import DataError
 from fastlmm_core.formula.spec import DesignSpec
 from fastlmm_core.formula.terms import Atom, Column, Design
 
-BLOCK = 1 << 16
-"""Rows evaluated at a time."""
+BLOCK = 1 << 22
+"""Numbers evaluated at a time."""
+
+MOST_CELLS = 4096
+"""Combinations of levels that are used without asking which occur."""
 
 RANK_TOLERANCE = 1e-9
 """A column whose part beside the columns before it is smaller than this, relative, depends on them."""
@@ -39,7 +44,7 @@ class Rows:
 
     def matrix(self, atoms: Sequence[Atom], columns: Sequence[Column]) -> np.ndarray:
         """The columns, or for many rows the triangular factor of their QR decomposition."""
-        if self.n <= BLOCK:
+        if self.n * len(columns) <= BLOCK:
             return dense_columns(tuple(atoms), tuple(columns), self.n)
         return triangle(atoms, columns, self.n)
 
@@ -52,17 +57,34 @@ class Rows:
 def triangle(atoms: Sequence[Atom], columns: Sequence[Column], n: int) -> np.ndarray:
     """R (p, p) of the QR decomposition of n rows, block after block."""
     R = np.zeros((0, len(columns)))
-    for start in range(0, n, BLOCK):
-        block = dense_columns(tuple(atoms), tuple(columns), n, slice(start, min(start + BLOCK, n)))
+    step = max(len(columns), BLOCK // max(len(columns), 1), 1)
+    for start in range(0, n, step):
+        block = dense_columns(tuple(atoms), tuple(columns), n, slice(start, min(start + step, n)))
         R = np.linalg.qr(np.vstack([R, block]), mode="r")
     return R
 
 
-def representative_rows(design: Design, spec: DesignSpec, kept: np.ndarray) -> Rows:
-    """Rows with the same linear relations among fixed-effect columns as those of the data."""
-    used = sorted({atom for column in design.fixed for atom in column.atoms})
-    factors = {spec.atoms[a].piece: design.atoms[a].values for a in used if design.atoms[a].table is not None}
-    few = _few_rows(design, spec, kept, used, factors)
+def representative_rows(design: Design | None, spec: DesignSpec, kept: np.ndarray) -> Rows:
+    """Rows with the same linear relations among fixed-effect columns as those of the data.
+
+    Where no column is aliased every combination of levels may stand in, whether it occurs or not:
+    relations that hold on it hold on the data.  ``design`` is needed only otherwise.
+
+    Raises
+    ------
+    DataError : aliased columns, and no data to find their relations in.
+    """
+    used = sorted({atom for column in spec.fixed for atom in column.atoms})
+    factors = sorted({spec.atoms[a].piece for a in used if spec.atoms[a].table is not None})
+    sizes = [len(spec.pieces[f].levels) for f in factors]
+    whole = len(kept) == len(spec.fixed)
+    if whole and (design is None or prod(sizes) <= MOST_CELLS):
+        cells = np.indices(sizes).reshape(len(sizes), -1).T if sizes else np.zeros((1, 0), np.int64)
+        return _few_rows(spec, kept, used, factors, cells)
+    if design is None:
+        raise DataError("relations among aliased columns need the data rows, which this fit has not")
+    codes = {spec.atoms[a].piece: design.atoms[a].values for a in used if spec.atoms[a].table is not None}
+    few = _few_rows(spec, kept, used, factors, occurring_cells([codes[f] for f in factors], sizes, design.n))
     scaled = few.matrix(few.atoms, few.fixed)
     scaled = scaled / np.maximum(np.linalg.norm(scaled, axis=0), np.finfo(float).tiny)
     if np.linalg.matrix_rank(scaled, tol=RANK_TOLERANCE) == len(kept):
@@ -70,28 +92,27 @@ def representative_rows(design: Design, spec: DesignSpec, kept: np.ndarray) -> R
     numbers = {
         (spec.atoms[a].piece, spec.atoms[a].part): design.atoms[a].values
         for a in used
-        if design.atoms[a].table is None
+        if spec.atoms[a].table is None
     }
-    return Rows(design.atoms, design.n, design.fixed, kept, factors, numbers)
+    return Rows(design.atoms, design.n, design.fixed, kept, codes, numbers)
 
 
-def _few_rows(design, spec, kept, used, factors) -> Rows:
-    cells = occurring_cells(list(factors.values()), [len(spec.pieces[f].levels) for f in factors], design.n)
-    parts = {(spec.atoms[a].piece, spec.atoms[a].part) for a in used if design.atoms[a].table is None}
-    products = {
-        tuple(sorted(a for a in column.atoms if design.atoms[a].table is None)) for column in design.fixed
-    }
-    repeats = len(products) + 1 if parts else 1
+def _few_rows(spec: DesignSpec, kept, used, factors, cells: np.ndarray) -> Rows:
+    """Random numbers in each cell, as many rows as there are different products of numbers."""
+    numeric = {a for a in used if spec.atoms[a].table is None}
+    products = {tuple(sorted(a for a in column.atoms if a in numeric)) for column in spec.fixed}
+    repeats = len(products) + 1 if numeric else 1
     n = len(cells) * repeats
     codes = {f: np.repeat(cells[:, c], repeats).astype(np.int32) for c, f in enumerate(factors)}
     rng = np.random.default_rng(20)
-    numbers = {part: rng.normal(size=n) for part in sorted(parts)}
+    parts = sorted((spec.atoms[a].piece, spec.atoms[a].part) for a in numeric)
+    numbers = {part: rng.normal(size=n) for part in parts}
     atoms, place = [], {a: i for i, a in enumerate(used)}
     for a in used:
-        atom, source = design.atoms[a], spec.atoms[a]
-        values = codes[source.piece] if atom.table is not None else numbers[source.piece, source.part]
-        atoms.append(Atom(atom.name, values, atom.table))
-    fixed = tuple(Column(c.name, tuple(place[a] for a in c.atoms)) for c in design.fixed)
+        source = spec.atoms[a]
+        values = numbers[source.piece, source.part] if a in numeric else codes[source.piece]
+        atoms.append(Atom(source.name, values, source.table))
+    fixed = tuple(Column(c.name, tuple(place[a] for a in c.atoms)) for c in spec.fixed)
     return Rows(tuple(atoms), n, fixed, kept, codes, numbers)
 
 

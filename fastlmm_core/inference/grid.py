@@ -92,10 +92,14 @@ def variable_names(piece) -> list[str]:
 
 def _variable(name: str, levels: pd.Index | None, read: Read, wanted) -> Variable:
     values = None if wanted is None else pd.Index(np.atleast_1d(np.asarray(wanted)))
+    if levels is None and values is not None and pd.api.types.is_numeric_dtype(values.dtype):
+        return Variable(name, values, len(values) > 1)
     if levels is None:
         column = read(name)
         if pd.api.types.is_numeric_dtype(column.dtype):
-            return _numeric(name, column, values)
+            if values is not None:
+                raise DataError(f"at: {name!r} is a number in the data, found {values[0]!r}")
+            return _numeric(name, column)
         levels = pd.Index(column.astype("category").cat.categories)
     if values is not None:
         if len(values) and isinstance(values[0], str) != isinstance(levels[0], str):
@@ -107,11 +111,7 @@ def _variable(name: str, levels: pd.Index | None, read: Read, wanted) -> Variabl
     return Variable(name, levels if values is None else values, True)
 
 
-def _numeric(name: str, column: pd.Series, values: pd.Index | None) -> Variable:
-    if values is not None:
-        if not pd.api.types.is_numeric_dtype(values.dtype):
-            raise DataError(f"at: {name!r} is a number in the data, found {values[0]!r}")
-        return Variable(name, values, len(values) > 1)
+def _numeric(name: str, column: pd.Series) -> Variable:
     numbers = column.to_numpy()
     first = numbers[0]
     others = numbers[numbers != first]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.errors import FormulaError
+from fastlmm_core.errors import DataError, FormulaError
 from fastlmm_core.inference import adjust as simultaneous
 from fastlmm_core.inference.distributions import t_quantile
 from fastlmm_core.inference.emmeans import adjustment, comparisons
@@ -18,6 +18,7 @@ from fastlmm_core.inference.grid import (
     slope_functions,
     variable_names,
 )
+from fastlmm_core.results.fitrows import AbsentRows
 
 
 class MarginalMeans(NamedTuple):
@@ -42,24 +43,37 @@ class Margins(NamedTuple):
     notes: list[str]
 
 
+class _Columns:
+    """The data's columns by name, on the rows used; the table is made when first asked for."""
+
+    def __init__(self, rows):
+        self.rows, self.frame = rows, None
+
+    def __call__(self, name: str) -> pd.Series:
+        if isinstance(self.rows, AbsentRows):
+            raise DataError(f"this fit has no data rows: give the values of {name!r} by at")
+        if self.frame is None:
+            self.frame = self.rows.frame
+        return self.frame[name]
+
+
 def margins(fit, specs, at, var, weights: str) -> Margins:
     """Averages over a reference grid, or of slopes in ``var``."""
     if weights not in ("equal", "proportional"):
         raise ValueError(f"weights are 'equal' or 'proportional', found {weights!r}")
-    data = fit._rows.frame
-    read = data.__getitem__
+    read = _Columns(fit._rows)
     variables = grid_variables(fit._spec, read, at)
     names = [*specs.names, *specs.by]
     _check_names(names, var, variables)
     if var is not None:
-        if not pd.api.types.is_numeric_dtype(data[var].dtype):
+        if not pd.api.types.is_numeric_dtype(read(var).dtype):
             raise FormulaError(f"a slope needs a number; {var!r} is a factor")
         variables = [_at_mean(v, read, at) if v.name == var else v for v in variables]
     grid = Grid.full(variables)
     X, offset = (
         linear_functions(fit._spec, grid.frame())
         if var is None
-        else slope_functions(fit._spec, grid, var, data[var])
+        else slope_functions(fit._spec, grid, var, read(var))
     )
     frequencies = None
     if weights == "proportional":

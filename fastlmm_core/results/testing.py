@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.errors import RankWarning
-from fastlmm_core.inference.anova import term_hypotheses, type_number
+from fastlmm_core.inference.anova import term_hypotheses, type_number, weighted_triangle
 from fastlmm_core.inference.cells import Rows, alias_relations, estimable, representative_rows
 from fastlmm_core.inference.contrasts import hypotheses
 from fastlmm_core.inference.distributions import f_upper, t_quantile, t_two_sided
@@ -35,9 +35,10 @@ class Testing:
 
     @property
     def _representative(self) -> Rows:
-        """Rows with the linear relations of the design; DataError for fits read from a file."""
+        """Rows with the linear relations of the design."""
         if "_representative_rows" not in self.__dict__:
-            rows = representative_rows(self._rows.design, self._spec, self._kept)
+            design = None if isinstance(self._rows, AbsentRows) else self._rows.design
+            rows = representative_rows(design, self._spec, self._kept)
             self.__dict__["_representative_rows"] = rows
         return self.__dict__["_representative_rows"]
 
@@ -132,10 +133,7 @@ class Testing:
         """
         number = type_number(type)
         method = self._method(ddf)
-        found = term_hypotheses(
-            number, self._spec, self._kept, self._rows.design, lambda: self._representative,
-            self._anova_weights,
-        )  # fmt: skip
+        found = term_hypotheses(number, self._spec, self._kept, self._triangle, lambda: self._representative)
         beta, rows = self._beta[self._kept], []
         for _, L in found:
             if not len(L):
@@ -148,10 +146,9 @@ class Testing:
         frame = pd.DataFrame(rows, columns=columns, index=pd.Index([name for name, _ in found], name="term"))
         return frame.astype({"num_df": int}) if frame["num_df"].notna().all() else frame
 
-    @property
-    def _anova_weights(self) -> np.ndarray | None:
-        """Weights of rows in X'WX of hypotheses of types I and II."""
-        return None
+    def _triangle(self) -> np.ndarray:
+        """R with ``R'R = X'X`` of the kept columns, which types I and II are about (as in lmerTest)."""
+        return weighted_triangle(self._rows.design, self._kept)
 
     def emmeans(
         self,

@@ -118,7 +118,8 @@ def test_type_one_of_a_linear_model_is_sequential():
 def test_many_rows_give_the_same_hypotheses(monkeypatch):
     table = unbalanced()
     fit = flm.lmer("y ~ a * b + x + (1 | g)", table)
-    monkeypatch.setattr(cells, "BLOCK", 17)
+    monkeypatch.setattr(cells, "BLOCK", 170)
+    monkeypatch.setattr(cells, "MOST_CELLS", 2)
     again = flm.lmer("y ~ a * b + x + (1 | g)", table)
     for type in (1, 2, 3):
         pd.testing.assert_frame_equal(again.anova(type), fit.anova(type), rtol=1e-8)
@@ -135,6 +136,15 @@ def test_numbers_that_are_collinear_in_the_data():
     F, q, df, _ = fit._method(None).joint(L[:, fit._kept], fit._beta[fit._kept], 0.0)
     row = fit.anova().loc["a:x"]
     np.testing.assert_allclose(row[["F", "num_df", "den_df"]], [F, q, df], rtol=1e-6)
+
+
+def test_a_loaded_fit_tests_terms_without_rows(tmp_path):
+    fit = flm.lmer("y ~ a * b + x + (1 | g)", unbalanced())
+    flm.save(fit, tmp_path / "fit")
+    again = flm.load(tmp_path / "fit")
+    pd.testing.assert_frame_equal(again.anova(), fit.anova(), rtol=1e-9)
+    with pytest.raises(flm.DataError, match="rows"):
+        again.anova(1)
 
 
 def test_what_cannot_be_asked():

@@ -155,6 +155,17 @@ def test_polars_frames_work():
     pd.testing.assert_frame_equal(fit.emmeans("Machine"), again.emmeans("Machine"), check_dtype=False)
 
 
+def test_a_loaded_fit_needs_values_of_its_numbers(tmp_path):
+    fit = fitted("cake", "angle ~ recipe + temp + (1 | recipe:replicate)")
+    flm.save(fit, tmp_path / "fit")
+    again = flm.load(tmp_path / "fit")
+    pd.testing.assert_frame_equal(
+        again.emmeans("recipe", at={"temp": 200}), fit.emmeans("recipe", at={"temp": 200}), rtol=1e-9
+    )
+    with pytest.raises(flm.DataError, match="'temp' by at"):
+        again.emmeans("recipe")
+
+
 @pytest.mark.parametrize(
     "call, error, message",
     [
