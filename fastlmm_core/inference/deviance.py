@@ -17,7 +17,9 @@ With ``D = F - sum g_i g_i' / s2`` and ``X = dT``: ``dd/dx = tr(D X)``, and for
 eta, T = Sigma / s2 held with Sigma, ``n - r2 / s2 - tr(D T)``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -33,13 +35,24 @@ class Target:
     at: tuple[int, ...] = ()
 
 
-@dataclass(eq=False)
 class Expansion:
-    """The deviance at one place, to second order in all coordinates."""
+    """The deviance at one place; gradient ``g`` and Hessian ``H`` in all coordinates, made when asked for."""
 
-    value: float
-    g: np.ndarray
-    H: np.ndarray
+    def __init__(self, value: float, derivatives: Callable[[], tuple[np.ndarray, np.ndarray]]):
+        self.value = value
+        self._derivatives = derivatives
+
+    @cached_property
+    def _both(self):
+        return self._derivatives()
+
+    @property
+    def g(self) -> np.ndarray:
+        return self._both[0]
+
+    @property
+    def H(self) -> np.ndarray:
+        return self._both[1]
 
 
 class Coordinates:
@@ -139,8 +152,8 @@ class Deviance:
     ):
         self.objective, self.coordinates, self.constraint = objective, coordinates, constraint
 
-    def evaluate(self, x: np.ndarray, level: float = 0.0, derivatives: bool = True) -> Expansion:
-        """Value, and gradient and Hessian in x (with a constraint: and in its level, last)."""
+    def evaluate(self, x: np.ndarray, level: float = 0.0) -> Expansion:
+        """The deviance at x, derivatives in x (with a constraint: and in its level, last)."""
         co, objective = self.coordinates, self.objective
         s2 = float(np.exp(x[-1]))
         factors = co.factors(x)
@@ -162,16 +175,14 @@ class Deviance:
             r2 = point.r2 + gap**2 / spread
         n = objective.n
         value = point.logdet_V0 + n * (np.log(2.0 * np.pi) + x[-1]) + r2 / s2 + objective.constant
-        if not derivatives:
-            return Expansion(value, np.zeros(0), np.zeros((0, 0)))
-        objective.gradient(point)
         state = _State(point, v, Q, r2, s2, n)
-        g, H = self._assemble(x, factors, state, gap / spread if slope is not None else None, spread, slope)
-        return Expansion(value, g, H)
+        pull = gap / spread if slope is not None else None
+        return Expansion(value, lambda: self._assemble(factors, state, pull, spread, slope))
 
-    def _assemble(self, x, factors, state, pull, spread, slope):
+    def _assemble(self, factors, state, pull, spread, slope):
         co, m = self.coordinates, self.coordinates.m
         s2, point = state.s2, state.point
+        self.objective.gradient(point)
         basis, places = [], []
         for t, (M, dM, _) in enumerate(factors):
             B, block = co.map.inverse_maps[t], co.map.blocks[t]

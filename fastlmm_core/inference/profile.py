@@ -14,6 +14,7 @@ import numpy as np
 from fastlmm_core.criterion.profiled import ProfiledObjective
 from fastlmm_core.errors import NumericalError
 from fastlmm_core.inference.deviance import Coordinates, Deviance, Expansion, Target
+from fastlmm_core.inference.estimated import check_likelihood
 from fastlmm_core.inference.solved import SolvedModel
 
 DECREMENT = 1e-10
@@ -56,6 +57,7 @@ class Path:
 
     def __post_init__(self):
         solved, target = self.solved, self.target
+        check_likelihood(solved.objective, "a profile")
         self.coordinates = Coordinates(solved.theta_map, target)
         constraint = None
         self._shift, self._scale = 0.0, solved.fixed.scale
@@ -151,18 +153,18 @@ class Path:
     def _expand(self, x: np.ndarray, tau: float) -> Expansion:
         return self.deviance.evaluate(x, tau)
 
-    def _value(self, x: np.ndarray, tau: float) -> float:
+    def _try(self, x: np.ndarray, tau: float) -> Expansion | None:
         try:
-            return self.deviance.evaluate(x, tau, derivatives=False).value
+            return self.deviance.evaluate(x, tau)
         except NumericalError:
-            return np.inf
+            return None
 
     def _at(self, tau: float) -> _Place:
         """The others optimal at tau, from the nearest known place."""
         if tau in self._known:
             return self._known[tau]
         near = self._known[min(self._known, key=lambda known: abs(known - tau))]
-        x, expansion = self._optimise(self._predicted(near, tau), tau)
+        x, expansion = self._optimise(*self._predicted(near, tau), tau)
         drop = expansion.value - self.best
         self.improvement = max(self.improvement, -drop)
         zeta = np.sign(tau - self.estimate) * np.sqrt(max(drop, 0.0))
@@ -175,7 +177,7 @@ class Path:
             x[held] = 2.0 * tau if self.target.kind == "sigma" else tau
         return x
 
-    def _predicted(self, near: _Place, tau: float) -> np.ndarray:
+    def _predicted(self, near: _Place, tau: float) -> tuple[np.ndarray, Expansion]:
         """Along the tangent of the path of optima."""
         free, held = self._free(), self.coordinates.held
         at = len(near.expansion.g) - 1 if held is None else held
@@ -187,14 +189,19 @@ class Path:
         if np.isfinite(step).all() and np.abs(step).max(initial=0.0) < 2.0 * size:
             predicted = x.copy()
             predicted[free] += step
-            if self._value(predicted, tau) <= self._value(x, tau):
-                return predicted
-        return x
+            there = self._try(predicted, tau)
+            if there is not None:
+                decrement, lowest = _newton(there.g[free], there.H[np.ix_(free, free)])[1:3]
+                if decrement < 0.1 and lowest > 0.0:
+                    return predicted, there
+            stay = self._try(x, tau)
+            if there is not None and (stay is None or there.value <= stay.value):
+                return predicted, there
+        return x, self._expand(x, tau)
 
-    def _optimise(self, x: np.ndarray, tau: float) -> tuple[np.ndarray, Expansion]:
+    def _optimise(self, x: np.ndarray, expansion: Expansion, tau: float) -> tuple[np.ndarray, Expansion]:
         """Newton's method over the free coordinates; a saddle is left along its negative curvature."""
         free = self._free()
-        expansion = self._expand(x, tau)
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
         for _ in range(60):
             g, H = expansion.g[free], expansion.H[np.ix_(free, free)]
@@ -212,16 +219,15 @@ class Path:
             for _ in range(25):
                 moved = x.copy()
                 moved[free] += length * step
-                value = self._value(moved, tau)
-                if value <= expansion.value + 1e-4 * length * min(slope, 0.0) + noise:
+                there = self._try(moved, tau)
+                if there and there.value <= expansion.value + 1e-4 * length * min(slope, 0.0) + noise:
                     break
                 length *= 0.4
             else:
                 if decrement < 1e-6:
                     return x, expansion
                 raise NumericalError("the profile could not be optimised")
-            x = moved
-            expansion = self._expand(x, tau)
+            x, expansion = moved, there
             pairs.append((length * step, expansion.g[free] - g))
         raise NumericalError("the profile did not converge")
 
