@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "fastlmm_core"
 ROOMS = [
     "data", "formula", "crossprod", "stream", "sparse", "mme", "criterion", "optimize",
-    "inference", "results", "fitting", "streaming", "api",
+    "inference", "report", "results", "fitting", "streaming", "api",
 ]  # fmt: skip
 EVERYWHERE = {"errors", "_typing", "archive"}
 KERNEL_ROOMS = {"data", "crossprod", "stream", "sparse", "mme"}

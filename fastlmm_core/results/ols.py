@@ -9,13 +9,14 @@ from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.ols import LeastSquares
 from fastlmm_core.inference.tests import Residual
 from fastlmm_core.results.coefficients import FixedEffects, choose
+from fastlmm_core.results.export import LinearExports
 from fastlmm_core.results.facts import LinearFacts
 from fastlmm_core.results.predict import predict_new
 from fastlmm_core.results.summary import LinearSummary
 from fastlmm_core.results.testing import Testing
 
 
-class LMResults(FixedEffects, Testing):
+class LMResults(FixedEffects, Testing, LinearExports):
     """A linear model fitted by (weighted) least squares.
 
     Made by `fastlmm_core.lm`.  Conventions are those of R's ``summary(lm)``; the

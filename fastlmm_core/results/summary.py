@@ -10,6 +10,7 @@ from fastlmm_core.errors import MonteCarloWarning
 from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.results import render
 from fastlmm_core.results.numbers import format_common, format_one, format_pvalues
+from fastlmm_core.results.summaryexport import SummaryExports
 
 QUANTILES = ["Min", "1Q", "Median", "3Q", "Max"]
 MIXED_COLUMNS = ["Estimate", "Std. Error", "df", "t value", "Pr(>|t|)"]
@@ -18,7 +19,7 @@ MOST_CORRELATIONS = 20
 """Fixed effects above which the correlation block is left out (lme4)."""
 
 
-class Summary:
+class Summary(SummaryExports):
     """Parts of a summary; nothing is computed before it is looked at."""
 
     columns: list[str]
