@@ -5,6 +5,7 @@ from math import log
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.inference.anova import weighted_triangle
 from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.ols import LeastSquares
 from fastlmm_core.inference.tests import Residual
@@ -42,9 +43,9 @@ class LMResults(FixedEffects, Testing, LinearExports):
     def _methods(self) -> dict:
         return {"residual": lambda: Residual(self._vcov, self.df_resid)}
 
-    @property
-    def _anova_weights(self):
-        return self._rows.design.weights
+    def _triangle(self) -> np.ndarray:
+        """R with ``R'R = X'WX``: type I sums of squares are sequential."""
+        return weighted_triangle(self._rows.design, self._kept, self._rows.design.weights)
 
     @property
     def _weighted(self) -> bool:
