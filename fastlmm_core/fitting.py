@@ -41,7 +41,7 @@ class Clock:
             self.progress(stage, STAGES.index(stage) / len(STAGES))
         started = perf_counter()
         yield
-        self.seconds[stage] = perf_counter() - started
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
         if self.progress and stage == STAGES[-1]:
             self.progress("done", 1.0)
 

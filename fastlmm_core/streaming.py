@@ -21,6 +21,9 @@ from fastlmm_core.stream.plan import Plan, build_plan, plan_of
 from fastlmm_core.stream.sources import Source, open_source
 from fastlmm_core.stream.statistics import CrossProducts
 
+PASS = (0.4, 0.6)
+"""The part of a fit that the pass over the rows counts for."""
+
 __all__ = ["CrossProducts", "Plan", "fit", "fit_stream", "plan"]
 
 
@@ -103,17 +106,31 @@ def fit_stream(
     clock = Clock(progress if callable(progress) else None)
     with clock("frame"):
         source = open_source(data)
-        planned, learned = plan_of(formula, source, reml, weights, contrasts, na_action)
     with clock("design"):
-        options = {"n_threads": n_threads, "progress": progress is True, "checkpoint": checkpoint}
+        planned, learned = plan_of(formula, source, reml, weights, contrasts, na_action)
+    options = {"n_threads": n_threads, "progress": _by_rows(progress), "checkpoint": checkpoint}
+    with clock("cross-products"):
         stats = _accumulate(planned, source, data, client, options)
     if source.again and _unused(stats) and checkpoint is None:
         # a level that only rows left out have is no level of the model
         with clock("design"):
             learned = learned.occurring(stats.used)
             planned, _ = plan_of(formula, source, reml, weights, contrasts, na_action, learned=learned)
+        with clock("cross-products"):
             stats = _accumulate(planned, source, data, client, options)
     return _fit(stats, reml, control, start, n_threads, clock, source if source.again else None)
+
+
+def _by_rows(progress):
+    """``(stage, fraction done)`` while rows are read, for a callable."""
+    if not callable(progress):
+        return progress
+
+    def report(rows, total):
+        if total:
+            progress("cross-products", PASS[0] + (PASS[1] - PASS[0]) * min(1.0, rows / total))
+
+    return report
 
 
 def _accumulate(planned, source, data, client, options):

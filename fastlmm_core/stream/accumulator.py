@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from .._kernels._encode import used_levels
 from ..crossprod.gram import add_rows
 from ..crossprod.layout import layout_of_batch
 from ..crossprod.rows import ScaledColumn
@@ -125,15 +126,16 @@ class Accumulator:
         found, levels = reader.found[place], self.plan.spec.pieces[place].levels
         if found.kind != FACTOR:
             raise DataError(f"{found.piece} is a number in these rows and was a factor in earlier ones")
-        codes, unseen = match(found.column, levels)
+        codes, unseen = _matched(found.column, levels)
         codes = np.ascontiguousarray(reader.used(codes))
-        if (codes < 0).any():
+        if codes.min() < 0:
             shown = ", ".join(map(repr, unseen[:5])) + (", ..." if len(unseen) > 5 else "")
             raise DataError(
                 f"{found.piece} has the level{'s' * (len(unseen) > 1)} {shown}, not known to the plan: "
                 "make the plan of all the data, or name all levels with levels="
             )
-        self.used[place] += np.bincount(codes, minlength=len(levels))
+        occur = used_levels(codes, len(levels), self.threads)
+        self.used[place] += np.bincount(codes, minlength=len(levels)) > 0 if occur is None else occur
         return codes
 
     def _groups(self, reader, values, data):
@@ -216,6 +218,18 @@ class Accumulator:
             ranks.append(rank[digit].astype(np.int32))
         order = np.lexsort(ranks[::-1])
         return LevelSet(tuple(known), tuple(rank[order] for rank in ranks)), occurring[order]
+
+
+def _matched(column, levels):
+    """`match`, for a factor by its few levels alone."""
+    if column.kind != FACTOR or column.levels.dtype.kind != levels.dtype.kind:
+        return match(column, levels)
+    place = levels.get_indexer(column.levels)
+    unseen = column.levels[place < 0].tolist()
+    if np.array_equal(place, np.arange(len(levels))):
+        return column.values, unseen
+    small = np.int8 if len(levels) < 128 else np.int32
+    return np.append(place, -1).astype(small)[column.values], unseen
 
 
 def _ranks(order, size):

@@ -53,6 +53,8 @@ class IntegerKeys:
             low, high = min(low, self._low), max(high + 1, end)
         else:
             high += 1
+        if 0 < low <= high - low:
+            low = 0  # then keys need no shift
         if high - low > max(DENSE_SLOTS, DENSE_PER_LEVEL * (len(keys) + self.n)):
             return False
         if low < -(2**62) or high > 2**62:
@@ -66,7 +68,7 @@ class IntegerKeys:
         if keys.dtype == np.int32 and not -(2**31) <= self._low < 2**30:
             keys = keys.astype(np.int64)
         places = keys - keys.dtype.type(self._low) if self._low else keys
-        codes = self._lookup[places]
+        codes = self._lookup.take(places)
         if codes.min() < 0:
             rows = np.flatnonzero(codes < 0)
             _, new = encode_integers(keys[rows])

@@ -142,6 +142,9 @@ def test_progress_counts_rows(data, capsys):
     flm.lmer("y ~ x + (1 | g)", batches(data), progress=True)
     assert "rows" in capsys.readouterr().err
     seen = []
+    flm.lmer("y ~ x + (1 | g)", [data], progress=lambda stage, fraction: seen.append(stage))
+    assert list(dict.fromkeys(seen)) == ["frame", "design", "cross-products", "optimise", "inference", "done"]
+    seen = []
     plan = flm.plan("y ~ x + (1 | g)", data)
     plan.accumulate(batches(data), progress=lambda rows, total: seen.append((rows, total)))
     assert [rows for rows, _ in seen] == [700, 1400, 2100, 2400]
