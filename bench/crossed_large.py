@@ -50,7 +50,9 @@ def ratings(rng, n, users, movies, least=20):
     y += effects(rng, users, 0.19)[:, 0][user]
     y += effects(rng, movies, 0.22)[:, 0][movie]
     order = rng.permutation(n)
-    return pd.DataFrame({"rating": y[order], "x": x[order], "user": user[order] + 1, "movie": movie[order] + 1})
+    return pd.DataFrame(
+        {"rating": y[order], "x": x[order], "user": user[order] + 1, "movie": movie[order] + 1}
+    )
 
 
 def measure(name, seed=1, **control):
@@ -95,7 +97,11 @@ def main():
         control = json.dumps(dict(item.split("=") for item in settings.split(",")) if settings else {})
         command = [sys.executable, "-m", "bench.crossed_large", "--measure", name, control]
         answer = subprocess.run(command, capture_output=True, text=True)
-        print(json.dumps(json.loads(answer.stdout), indent=2) if answer.returncode == 0 else answer.stderr[-2000:])
+        print(
+            json.dumps(json.loads(answer.stdout), indent=2)
+            if answer.returncode == 0
+            else answer.stderr[-2000:]
+        )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastlmm_core.criterion.profiled import ProfiledObjective
 from fastlmm_core.crossprod.statistics import CrossProducts, PairBlocks
+from fastlmm_core.inference.estimated import check_likelihood
 from fastlmm_core.inference.lrt import reml_of_least_squares
 from fastlmm_core.inference.ols import least_squares
 from fastlmm_core.inference.refit import engine_threads, solve_again
@@ -124,6 +125,7 @@ def smaller_criterion(solved: SolvedModel, term: int, keep: Sequence[int]) -> fl
     The estimates of what stays are the start.  Without any random effect it is
     that of least squares.
     """
+    check_likelihood(solved.objective, "ranova")
     theta_map, columns = reduced_map(solved.theta_map, term, keep)
     products, fixed, estimates = solved.products, solved.fixed, solved.estimates
     if not any(columns):
@@ -133,4 +135,6 @@ def smaller_criterion(solved: SolvedModel, term: int, keep: Sequence[int]) -> fl
     smaller = reduced_products(products, columns)
     engine = choose_engine(smaller, fixed.kept, n_threads=engine_threads(solved))
     objective = ProfiledObjective(engine, products.n, estimates.reml, products.sum_log_weights)
-    return solve_again(solved, objective, theta_map=theta_map)[0].estimates.objective
+    again = solve_again(solved, objective, theta_map=theta_map)[0]
+    check_likelihood(objective, "ranova")
+    return again.estimates.objective

@@ -53,7 +53,9 @@ def choose_engine(cp: CrossProducts, keep, *, engine: str = "auto", n_threads: i
         reason = "one random intercept: levels with the same number of rows are one record"
     elif engine == "tree" or (engine == "auto" and cp.structure == "tree"):
         chosen = TreeEngine(cp, keep, n_threads)
-        chain = "one grouping factor" if len(cp.order) == 1 else f"{len(cp.order)} grouping factors, each nested"
+        chain = (
+            "one grouping factor" if len(cp.order) == 1 else f"{len(cp.order)} grouping factors, each nested"
+        )
         reason = f"{chain}: the equations stay block-diagonal"
     else:
         chosen, reason = _crossed(cp, keep, engine, n_threads)
@@ -81,7 +83,9 @@ def _crossed(cp: CrossProducts, keep, engine: str, n_threads: int) -> tuple[Engi
     analysis = analyse_schur(cp, n_threads, always=engine == "sparse")
     counts = analysis.counts
     if engine == "sparse":
-        return SparseSchurEngine(cp, keep, n_threads, analysis), f"sparse Schur complement: {counts.describe()}"
+        return SparseSchurEngine(
+            cp, keep, n_threads, analysis
+        ), f"sparse Schur complement: {counts.describe()}"
     seconds = []
     if counts.dense_fits:
         seconds.append(counts.dense_seconds)
@@ -110,7 +114,9 @@ def _iterative(cp: CrossProducts, keep, n_threads: int, counts) -> tuple[Engine,
             f"the equations of the crossed factors do not fit in memory, not even iteratively ({words}): "
             f"{counts.describe()}"
         )
-    return IterativeEngine(cp, keep, n_threads), f"conjugate gradients and probes ({words}): {counts.describe()}"
+    return IterativeEngine(
+        cp, keep, n_threads
+    ), f"conjugate gradients and probes ({words}): {counts.describe()}"
 
 
 def _scouted(exact: Any, cp: CrossProducts, keep, n_threads: int, seconds: float) -> str:

@@ -24,6 +24,7 @@ from fastlmm_core.errors import NumericalError
 from fastlmm_core.mme.engine import Direction
 from fastlmm_core.mme.iterative_arrays import LANES, iterative_arrays
 from fastlmm_core.mme.iterative_leaf import Scale, leaf_state
+from fastlmm_core.mme.iterative_state import Probe, State, Traces, outer_sum, same_covariances, symmetric
 from fastlmm_core.mme.probes import Estimate, ProbeSet, controlled, lanczos_log, probe_sets
 
 SOLVE_TOL = 1e-10
@@ -93,13 +94,15 @@ class IterativeEngine:
         self.m = int(arrays.offset[-1])
         self.tol, self.seed = tol, seed
         self._leaf_factor, self._stacked = cp.order[0], tuple(cp.order[1:])
-        self._rows = {f: slice(*ends) for f, ends in zip(self._stacked, zip(arrays.offset[:-1], arrays.offset[1:]))}
+        self._rows = {
+            f: slice(*ends) for f, ends in zip(self._stacked, zip(arrays.offset[:-1], arrays.offset[1:]))
+        }
         self._C = np.ascontiguousarray(cp.C[np.ix_(columns, columns)])
         self._arrays = arrays
         self._operator = Operator(arrays.kernel, n_threads)
         pairs = len(arrays.kernel["index"]) * self.k[cp.order[0]]
         self.work = max(1e9, 28.0 * (DEFAULT_PROBES + len(columns)) * (pairs + self.m))
-        self._state: _State | None = None
+        self._state: State | None = None
         self.set_probes(probes or DEFAULT_PROBES)
 
     def set_probes(self, count: int, seed: int | None = None, rough: bool = False) -> None:
@@ -111,7 +114,9 @@ class IterativeEngine:
         self.probes, self._solve_tol = int(count), ROUGH_TOL if rough else SOLVE_TOL
         self.seed = self.seed if seed is None else int(seed)
         stacked = self._stacked
-        self._sets = probe_sets([self.levels[f] for f in stacked], [self.k[f] for f in stacked], self.probes, self.seed)
+        self._sets = probe_sets(
+            [self.levels[f] for f in stacked], [self.k[f] for f in stacked], self.probes, self.seed
+        )
         if self._state is not None:
             self._state.traces = None
 
@@ -121,9 +126,9 @@ class IterativeEngine:
         return all(probe_set.exact for probe_set in self._sets)
 
     def factorize(self, Lambda: list[Float]) -> tuple[float, Float]:
-        """Return an estimate of ``log|V0|``, and ``S`` (u x u), at the factors ``Lambda`` (k_f x k_f each)."""
+        """Return an estimate of ``log|V0|``, and ``S`` (u x u), at the relative factors ``Lambda``."""
         state = self._state
-        if state is None or state.tol > self._solve_tol or not _same_covariances(Lambda, state.Lambda):
+        if state is None or state.tol > self._solve_tol or not same_covariances(Lambda, state.Lambda):
             self._state = None
             state = self._prepare(Lambda)
         if state.traces is None:
@@ -132,9 +137,9 @@ class IterativeEngine:
         return state.traces.logdet, state.S.copy()
 
     def moments(self) -> tuple[list[Float], list[Float]]:
-        """Return per factor F = sum_i Z_i'V0^-1 Z_i (k, k), estimated, and sum_i of the outer products of G_i."""
+        """Return per factor F = sum_i Z_i'V0^-1 Z_i (k, k), estimated, and sums of outer products of G_i."""
         state = self._ready()
-        return [F.copy() for F in state.traces.F], [_outer_sum(G) for G in state.G]
+        return [F.copy() for F in state.traces.F], [outer_sum(G) for G in state.G]
 
     @property
     def logdet_sd(self) -> float:
@@ -212,8 +217,8 @@ class IterativeEngine:
             rest, lower = np.zeros_like(base), state.leaf.J
             for probes in self._sets:
                 for probe in self._probe_blocks(state, probes):
-                    self._operator.samples(state.leaf.J, state.scale.times(probe.e), state.scale.times(probe.w),
-                                           probe.weight, rest)  # fmt: skip
+                    De, Dw = state.scale.times(probe.e), state.scale.times(probe.w)
+                    self._operator.samples(state.leaf.J, De, Dw, probe.weight, rest)
             rest = base - lower + 0.5 * (rest + rest.transpose(0, 2, 1))
         else:
             number, k = self._stacked.index(factor), self.k[factor]
@@ -254,12 +259,12 @@ class IterativeEngine:
             result[at] = T - T @ (0.5 * (F + F.T)) @ T
         return result
 
-    def _ready(self) -> "_State":
+    def _ready(self) -> State:
         if self._state is None or self._state.traces is None:
             raise NumericalError("the equations are not factorized; call factorize with a valid Lambda first")
         return self._state
 
-    def _prepare(self, Lambda: list[Float]) -> "_State":
+    def _prepare(self, Lambda: list[Float]) -> State:
         """Everything at Lambda that needs no probes."""
         if len(Lambda) != len(self.k):
             raise ValueError("one relative covariance factor per grouping factor is needed")
@@ -269,15 +274,20 @@ class IterativeEngine:
             if not np.isfinite(L).all():
                 raise NumericalError("a relative covariance factor is not finite")
         arrays = self._arrays
-        state = _State()
-        state.tol = self._solve_tol
-        state.Lambda = [np.array(L, float) for L in Lambda]
-        state.leaf = leaf_state(arrays.A, state.Lambda[self._leaf_factor])
-        state.scale = Scale([state.Lambda[f] for f in self._stacked], arrays.offset, arrays.own.shape[1])
-        self._operator.place(state.leaf.J, state.scale.flat)
-        state.diagonal = arrays.own - self._operator.diagonal()
-        state.P = state.scale.preconditioner(state.diagonal)
-        state.Q = state.scale.sandwich(state.P.inverse)
+        leaf = leaf_state(arrays.A, Lambda[self._leaf_factor])
+        scale = Scale([Lambda[f] for f in self._stacked], arrays.offset, arrays.own.shape[1])
+        self._operator.place(leaf.J, scale.flat)
+        diagonal = arrays.own - self._operator.diagonal()
+        P = scale.preconditioner(diagonal)
+        state = State(
+            [np.array(L, float) for L in Lambda],
+            self._solve_tol,
+            leaf,
+            scale,
+            diagonal,
+            P,
+            scale.sandwich(P.inverse),
+        )
         U, Bt, G, Gc = self._project(state, arrays.B, arrays.Bc, state.tol)
         JB = state.leaf.J @ arrays.B
         state.S = self._C - np.tensordot(arrays.B, JB, ([0, 1], [0, 1])) - Bt.T @ U
@@ -312,7 +322,10 @@ class IterativeEngine:
             block[0][:, :, :width] = Ba[:, :, first : first + 8]
             block[1][:, :width] = Bc[:, first : first + 8]
             parts.append([part[..., :width] for part in function(*block)])
-        return [np.ascontiguousarray(part[0] if len(part) == 1 else np.concatenate(part, -1)) for part in zip(*parts)]
+        return [
+            np.ascontiguousarray(part[0] if len(part) == 1 else np.concatenate(part, -1))
+            for part in zip(*parts)
+        ]
 
     def _solve(self, state, rhs, tol):
         try:
@@ -328,7 +341,7 @@ class IterativeEngine:
         for first in range(0, probes.count, LANES):
             yield self._probe_block(state, probes, *probes.block(first, LANES))
 
-    def _probe_block(self, state, probes: ProbeSet, z: Float, width: int) -> "_Probe":
+    def _probe_block(self, state, probes: ProbeSet, z: Float, width: int) -> Probe:
         scale, k, number = state.scale, probes.k, probes.number
         rows = self._rows[self._stacked[number]]
         w = np.zeros((self.m, LANES))
@@ -336,7 +349,9 @@ class IterativeEngine:
         Dw = scale.times(w)
         # R z - S w without cancellation: the diagonal blocks of I + D'K D are P itself
         image = -self._operator.apply(Dw)
-        image[rows] += (state.diagonal[rows, :k].reshape(-1, k, k) @ Dw[rows].reshape(-1, k, LANES)).reshape(-1, LANES)
+        image[rows] += (state.diagonal[rows, :k].reshape(-1, k, k) @ Dw[rows].reshape(-1, k, LANES)).reshape(
+            -1, LANES
+        )
         rhs = scale.transposed(image)
         e, step, ratio, used, norm2 = self._solve(state, rhs, self.tol)
         weight = np.zeros(LANES)
@@ -345,9 +360,9 @@ class IterativeEngine:
         first[rows] = (state.P.blocks(number) @ rhs[rows].reshape(-1, k, LANES)).reshape(-1, LANES)
         control = (w[rows] * rhs[rows]).sum(0)[:width]
         log = -lanczos_log(step, ratio, used, norm2)[:width]
-        return _Probe(w, e, first, weight, width, control, log)
+        return Probe(w, e, first, weight, width, control, log)
 
-    def _traces(self, state) -> "_Traces":
+    def _traces(self, state) -> Traces:
         """F and log|S| from all sets of probes."""
         leaf, operator = self._leaf_factor, self._operator
         k = self.k[leaf]
@@ -364,7 +379,7 @@ class IterativeEngine:
             logdet += float(log.mean[0])
             variance += float((log.errors**2).sum())
             errors.append({f: own.errors, leaf: leaf_part.errors})
-        return _Traces([0.5 * (f + f.T) for f in F], logdet, variance**0.5, errors)
+        return Traces([0.5 * (f + f.T) for f in F], logdet, variance**0.5, errors)
 
     def _estimates(self, state, probes: ProbeSet) -> tuple[Estimate, Estimate, Estimate]:
         """From one set: its own factor's part of F, the leaf's, and its part of log|S|."""
@@ -375,9 +390,11 @@ class IterativeEngine:
             w = probe.w[rows].reshape(-1, k, LANES)
             for samples, vector in ((own, probe.e), (own_control, probe.first)):
                 product = np.einsum("jal,jbl->lab", vector[rows].reshape(-1, k, LANES), w)[: probe.width]
-                samples.append(_symmetric(inverse.T @ product @ inverse))
-            pairs = self._operator.samples(state.leaf.K, state.scale.times(probe.e), state.scale.times(probe.w))
-            leaf.append(_symmetric(pairs.transpose(2, 0, 1)[: probe.width]))
+                samples.append(symmetric(inverse.T @ product @ inverse))
+            pairs = self._operator.samples(
+                state.leaf.K, state.scale.times(probe.e), state.scale.times(probe.w)
+            )
+            leaf.append(symmetric(pairs.transpose(2, 0, 1)[: probe.width]))
             control.append(probe.control)
             log.append(probe.log)
         exact, scalar = probes.exact, np.concatenate(control)[:, None]
@@ -386,45 +403,3 @@ class IterativeEngine:
             controlled(np.concatenate(leaf), scalar, exact),
             controlled(np.concatenate(log)[:, None], scalar, exact),
         )
-
-
-class _State:
-    """What is known at one Lambda."""
-
-    traces = None
-    information = None
-
-
-class _Probe:
-    """One block of probes and their solutions."""
-
-    def __init__(self, w, e, first, weight, width, control, log):
-        self.w, self.e, self.first, self.weight = w, e, first, weight
-        self.width, self.control, self.log = width, control, log
-
-
-class _Traces:
-    """Estimates from all probes."""
-
-    def __init__(self, F, logdet, logdet_sd, errors):
-        self.F, self.logdet, self.logdet_sd, self.errors = F, logdet, logdet_sd, errors
-
-
-def _same_covariances(Lambda: list[Float], known: list[Float]) -> bool:
-    """Up to rounding: theta goes to original units and back."""
-    if len(Lambda) != len(known) or any(L.shape != K.shape for L, K in zip(Lambda, known)):
-        return False
-    pairs = [(L @ L.T, K @ K.T) for L, K in zip(Lambda, known)]
-    return all(np.abs(T - U).max() <= 1e-12 * np.abs(U).max() for T, U in pairs)
-
-
-def _symmetric(M: Float) -> Float:
-    """(t, k, k) -> symmetric parts as rows (t, k k)."""
-    return (0.5 * (M + M.transpose(0, 2, 1))).reshape(len(M), -1)
-
-
-def _outer_sum(G: Float) -> Float:
-    """[a, b] = sum_i G_i[a] G_i[b]' for G (levels, k, u)."""
-    levels, k, u = G.shape
-    rows = G.reshape(levels, k * u)
-    return (rows.T @ rows).reshape(k, u, k, u).transpose(0, 2, 1, 3)

@@ -161,7 +161,9 @@ def iterative_forecast(cp: CrossProducts, probes: int = 50) -> Forecast:
     k, u = len(cp.z[leaf]), cp.C.shape[0]
     pairs = sum(len(cp.pairs[leaf, f].indices) * len(cp.z[f]) for f in stacked)
     own = 2 * sum(
-        len(pair.indices) * len(cp.z[f]) * len(cp.z[g]) for (f, g), pair in cp.pairs.items() if leaf not in (f, g)
+        len(pair.indices) * len(cp.z[f]) * len(cp.z[g])
+        for (f, g), pair in cp.pairs.items()
+        if leaf not in (f, g)
     )
     m = sum(cp.levels[f] * len(cp.z[f]) for f in stacked)
     buffers = (level_chunks(pairs, m) + 14) * 8 * LANES * m

@@ -1,4 +1,4 @@
-"""Small blocks of the iterative engine at one Lambda: the leaf, the scales of the others, their preconditioner.
+"""Small blocks of the iterative engine: the leaf, the scales of the others, their preconditioner.
 
 Factors are ``D = U s`` of the singular value decomposition of Lambda with s held
 above `SMALLEST_SCALE`, as in `crossed`: columns are orthogonal and D has an

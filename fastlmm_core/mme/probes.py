@@ -49,7 +49,9 @@ class ProbeSet:
             if self.exact:
                 out[first + lane, self.column, lane] = 1.0
                 continue
-            bits = np.random.Generator(np.random.PCG64([*self.seed, first + lane])).bytes((self.levels + 7) // 8)
+            bits = np.random.Generator(np.random.PCG64([*self.seed, first + lane])).bytes(
+                (self.levels + 7) // 8
+            )
             signs = np.unpackbits(np.frombuffer(bits, np.uint8), count=self.levels)
             out[:, self.column, lane] = 2.0 * signs - 1.0
         return out.reshape(-1, lanes), width

@@ -22,7 +22,16 @@ from fastlmm_core.mme.covariance import ThetaMap
 from fastlmm_core.optimize.certificate import MonteCarlo, Step
 from fastlmm_core.optimize.chart import Chart
 from fastlmm_core.optimize.control import Control
-from fastlmm_core.optimize.driver import Optimum, _finish, _limited, _Search, _step, _stop, _try_boundary
+from fastlmm_core.optimize.driver import (
+    INTERRUPTED,
+    Optimum,
+    _finish,
+    _limited,
+    _Search,
+    _step,
+    _stop,
+    _try_boundary,
+)
 from fastlmm_core.optimize.newton import quadratic
 from fastlmm_core.optimize.start import estimate, starting_factors
 
@@ -80,10 +89,14 @@ def solve_score(
                 break
             if engine.probes >= MAX_PROBES:
                 search.converged = False
-                search.reason = f"a Monte Carlo error of {control.mc_error:.2g} needs more than {MAX_PROBES} probes"
+                search.reason = (
+                    f"a Monte Carlo error of {control.mc_error:.2g} needs more than {MAX_PROBES} probes"
+                )
                 break
             factor = 1.2 * (errors.worst / control.mc_error) ** 2
             _refine(search, min(MAX_PROBES, int(np.ceil(engine.probes * factor))))
+    except KeyboardInterrupt:
+        search.converged, search.reason = False, INTERRUPTED
     except NumericalError as error:
         search.converged, search.reason = False, str(error)
     objective.gradient(search.point)
@@ -102,7 +115,9 @@ def scouted_start(objective: ProfiledObjective, theta_map: ThetaMap, control: Co
     """
     scout = ProfiledObjective(objective.engine.scout(), objective.n, objective.reml)
     try:
-        return solve_score(scout, theta_map, control=Control(probes=FIRST_PROBES, tol=1e-7, seed=control.seed)).theta
+        return solve_score(
+            scout, theta_map, control=Control(probes=FIRST_PROBES, tol=1e-7, seed=control.seed)
+        ).theta
     except NumericalError:
         return None
 
@@ -199,7 +214,11 @@ def _advance(search: _Search, target: float) -> float:
         if search.decrement <= max(0.9 * kept[-1], target):
             return length
         if best is None or search.decrement < best[0]:
-            best = search.decrement, (search.chart, search.point, search.model, search.step, search.decrement), length
+            best = (
+                search.decrement,
+                (search.chart, search.point, search.model, search.step, search.decrement),
+                length,
+            )
         length *= 0.4
     if best is not None and best[0] < 4.0 * kept[-1]:
         search.chart, search.point, search.model, search.step, search.decrement = best[1]
@@ -215,7 +234,9 @@ def _moved(search: _Search, step: np.ndarray, length: float) -> list[np.ndarray]
     """Per-term factors after ``length * step``, released directions added."""
     chart, m = search.chart, search.model.m
     extra = {
-        t: np.sqrt(length * amount) * w for (t, _, w), amount in zip(search.model.released, step[m:]) if amount > 0
+        t: np.sqrt(length * amount) * w
+        for (t, _, w), amount in zip(search.model.released, step[m:])
+        if amount > 0
     }
     return chart.terms(chart.moved(chart.x + length * step[:m]), extra=extra)
 

@@ -1,16 +1,18 @@
 """`anova`: likelihood-ratio table of fits to the same response."""
 
+import warnings
 from dataclasses import dataclass
 from math import log
 
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.errors import DataError, ModelError
+from fastlmm_core.errors import DataError, ModelError, MonteCarloWarning
 from fastlmm_core.inference.lrt import boundary_p, mixture_upper, naive_p, parameters, reml_of_least_squares
 from fastlmm_core.inference.ranova import smaller_criterion
 from fastlmm_core.inference.refit import by_maximum_likelihood, fresh_objective, solve_again
 from fastlmm_core.inference.rlrt import simulate_rlrt, spectrum
+from fastlmm_core.optimize.certificate import MonteCarlo
 from fastlmm_core.results.fit import LMMResults
 from fastlmm_core.results.ols import LMResults
 from fastlmm_core.results.resampling import solved_model
@@ -96,6 +98,7 @@ def anova(*fits) -> pd.DataFrame:
         if not isinstance(fit, LMMResults | LMResults):
             raise TypeError(f"anova takes fits made by lmer or lm, found {type(fit).__name__}")
     _check_same_data(fits)
+    _warn_of_estimates(fits)
     is_reml = [isinstance(fit, LMMResults) and fit.method == "REML" for fit in fits]
     is_mixed = [isinstance(fit, LMMResults) for fit in fits]
     fixed = [frozenset(name for name, value in fit.params.items() if value == value) for fit in fits]
@@ -105,7 +108,9 @@ def anova(*fits) -> pd.DataFrame:
         notes.append("restricted likelihoods (REML), the fixed effects being the same")
     elif any(is_reml):
         notes += [f"{fit.formula}: {REFITTED}" for fit, reml in zip(fits, is_reml, strict=True) if reml]
-    entries = [_entry(fit, names, restricted) for fit, names in zip(fits, fixed, strict=True)]
+    with warnings.catch_warnings():  # said above, once
+        warnings.simplefilter("ignore", MonteCarloWarning)
+        entries = [_entry(fit, names, restricted) for fit, names in zip(fits, fixed, strict=True)]
     entries.sort(key=lambda entry: entry.npar)
     return _table(entries, fits[0].nobs, notes)
 
@@ -194,6 +199,19 @@ def _distinct(entries) -> list[str]:
         seen[entry.label] = seen.get(entry.label, 0) + 1
         labels.append(entry.label if seen[entry.label] == 1 else f"{entry.label} ({seen[entry.label]})")
     return labels
+
+
+def _warn_of_estimates(fits) -> None:
+    """Likelihoods from random probes are compared with their errors."""
+    errors = [fit.convergence.monte_carlo for fit in fits if isinstance(fit, LMMResults)]
+    sds = [error.loglik_sd for error in errors if error is not None]
+    if max(sds, default=0.0) > MonteCarlo.NOTABLE_SD:
+        sd = 2.0 * sum(value**2 for value in sds) ** 0.5
+        warnings.warn(
+            f"log-likelihoods here are estimates: chisq has a standard deviation of about {sd:.2g} from them",
+            MonteCarloWarning,
+            stacklevel=3,
+        )
 
 
 def _check_same_data(fits) -> None:

@@ -164,7 +164,9 @@ def test_the_same_bits_for_any_number_of_threads():
         logdet, S = engine.factorize(Lambda)
         F, GG = engine.moments()
         covariance = engine.conditional_covariance(0)
-        results.append(np.concatenate([[logdet], S.ravel(), *(x.ravel() for x in (*F, *GG)), covariance.ravel()]))
+        results.append(
+            np.concatenate([[logdet], S.ravel(), *(x.ravel() for x in (*F, *GG)), covariance.ravel()])
+        )
     for other in results[1:]:
         assert results[0].tobytes() == other.tobytes()
     other = IterativeEngine(cp, keep, 1, probes=20, seed=12).factorize(Lambda)[0]

@@ -6,7 +6,8 @@ import pytest
 
 import fastlmm_core as flm
 from fastlmm_core.criterion.information import theta_hessian
-from fastlmm_core.errors import ConvergenceWarning, MonteCarloWarning
+from fastlmm_core.errors import ConvergenceWarning, ModelError, MonteCarloWarning
+from fastlmm_core.inference.estimated import check_likelihood
 from fastlmm_core.mme.iterative import IterativeEngine
 from fastlmm_core.optimize import score
 
@@ -150,3 +151,14 @@ def test_a_large_exact_search_starts_from_probes(monkeypatch):
     np.testing.assert_allclose(scouted._estimates.theta, plain._estimates.theta, rtol=1e-6)
     assert scouted.convergence.n_gradients < plain.convergence.n_gradients
     assert scouted.convergence.monte_carlo is None
+
+
+def test_comparisons_of_estimated_likelihoods_are_refused_or_flagged():
+    data = ratings(9000, 3000, 2000)
+    fit = flm.lmer("y ~ x + (1 | user) + (1 | item)", data, control=flm.Control(engine="iterative", probes=8))
+    with pytest.raises(ModelError, match="compares log-likelihoods"):
+        check_likelihood(fit._solved.objective, "this")
+    with pytest.warns(MonteCarloWarning, match="chisq has a standard deviation"):
+        flm.anova(fit, flm.lmer("y ~ x + (1 | user)", data))
+    exact = flm.lmer("y ~ x + (1 | user)", data)
+    check_likelihood(exact._solved.objective, "this")
