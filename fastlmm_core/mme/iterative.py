@@ -37,6 +37,9 @@ INFORMATION_TOL = 1e-7
 
 PROBE_TOL = 1e-5
 MAX_ITERATIONS = 2000
+LEAST_PARALLEL_PAIRS = 2e5
+"""Below this one product takes less than a millisecond, and threads wait longer than they work."""
+
 DEFAULT_PROBES = 50
 
 
@@ -99,8 +102,8 @@ class IterativeEngine:
         }
         self._C = np.ascontiguousarray(cp.C[np.ix_(columns, columns)])
         self._arrays = arrays
-        self._operator = Operator(arrays.kernel, n_threads)
         pairs = len(arrays.kernel["index"]) * self.k[cp.order[0]]
+        self._operator = Operator(arrays.kernel, n_threads if pairs >= LEAST_PARALLEL_PAIRS else 1)
         self.work = max(1e9, 28.0 * (DEFAULT_PROBES + len(columns)) * (pairs + self.m))
         self._state: State | None = None
         self.set_probes(probes or DEFAULT_PROBES)
