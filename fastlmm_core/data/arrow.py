@@ -24,11 +24,13 @@ class ArrowTable:
 
     index = None
 
-    def __init__(self, table):
+    def __init__(self, table, sort_text=True):
         self.table, self.n, self.names = table, table.num_rows, table.schema.names
+        self.sort_text = sort_text
 
     def read(self, position):
-        return read(self.table.column(position))
+        column = self.table.column(position)
+        return text(column, False) if not self.sort_text and is_text(column.type) else read(column)
 
 
 def read(column):
@@ -36,7 +38,7 @@ def read(column):
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _dictionary(column)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view":
+    if is_text(kind):
         return text(column)
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return _numbers(column)
@@ -49,12 +51,18 @@ def read(column):
     return "unusable", str(kind)
 
 
-def text(column):
-    """Codes and sorted levels of a string column, by Arrow's dictionary encoding."""
+def is_text(kind):
+    """Whether an Arrow type is one of the kinds of text."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
+
+
+def text(column, sort=True):
+    """Codes and levels of a string column, by Arrow's dictionary encoding; sorted, or as they appear."""
     if str(column.type) == "string_view":
         column = column.cast(pa.large_string())
     encoded = _flat(column.dictionary_encode())
-    return sorted_levels(_codes(encoded.indices), _plain(encoded.dictionary))
+    codes, levels = _codes(encoded.indices), _plain(encoded.dictionary)
+    return sorted_levels(codes, levels) if sort else ("factor", codes, pd.Index(levels))
 
 
 def sorted_levels(codes, levels):

@@ -117,6 +117,8 @@ class Table:
     ----------
     data : pandas, polars or pyarrow table, record batch, dict of arrays or lists
         or anything narwhals reads; a lazy frame is collected.
+    sort_text : bool
+        Whether levels of text are sorted; a batch of many need not (Arrow tables only).
 
     Attributes
     ----------
@@ -132,8 +134,9 @@ class Table:
         If ``data`` is no table, or its columns differ in length.
     """
 
-    def __init__(self, data):
-        self._source = _source(data)
+    def __init__(self, data, sort_text=True):
+        unsorted = not sort_text and arrow.is_table(data)
+        self._source = arrow.ArrowTable(data, sort_text=False) if unsorted else _source(data)
         self._columns = {}
         self.n = self._source.n
         self.index = self._source.index

@@ -37,6 +37,7 @@ def accumulate(
         Rows or files that cannot be used, naming them; a checkpoint of another model.
     """
     done = _resume(plan, checkpoint)
+    plan = plan if done is None else done.plan  # its centres may be of other first rows
     total = Accumulator(plan, n_threads)
     new_files: list = []
     rows = done.n_total if done else 0
@@ -54,10 +55,10 @@ def _resume(plan, checkpoint):
     if checkpoint is None or not Path(checkpoint).exists():
         return None
     done = CrossProducts.load(checkpoint)
-    if done.plan.key != plan.key:
+    if not done.plan.same_model(plan):
         raise DataError(
-            f"{checkpoint} holds statistics of another model ({done.plan.formula!r}) or of other first rows: "
-            "give another path, or remove it"
+            f"{checkpoint} holds statistics of another model ({done.plan.formula!r}), or of other levels or "
+            "transforms: give another path, or remove it"
         )
     return done
 

@@ -85,6 +85,11 @@ class Plan:
             self._cache["key"] = hashlib.sha256(text.encode()).hexdigest()
         return self._cache["key"]
 
+    def same_model(self, other: "Plan") -> bool:
+        """Whether both have the same columns and levels, maybe with other centres and scales."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return all(mine[name] == theirs[name] for name in ("formula", "spec", "groups", "na_action"))
+
     def accumulate(self, data, *, n_threads: int | None = None, progress=None):
         """Statistics of some rows.
 

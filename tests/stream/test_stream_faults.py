@@ -135,6 +135,10 @@ def test_a_run_goes_on_after_the_last_complete_file(folder, data, tmp_path, monk
     again = flm.lmer("y ~ x + (1 | g) + (1 | h)", folder, checkpoint=checkpoint)
     assert again.llf == pytest.approx(found.llf, rel=1e-12) and len(read) <= 1
     refused(folder, "another model", formula="y ~ 1 + (1 | g)", checkpoint=checkpoint)
+    data.iloc[:900].assign(x=lambda rows: rows["x"] + 3).to_parquet(folder / "-1.parquet")
+    more = flm.lmer("y ~ x + (1 | g) + (1 | h)", folder, checkpoint=checkpoint)
+    assert_same_fit(more, flm.lmer("y ~ x + (1 | g) + (1 | h)", folder))
+    assert more.n_dropped > found.n_dropped
 
 
 def test_a_full_disk_leaves_nothing_behind(folder, data, tmp_path, monkeypatch):
