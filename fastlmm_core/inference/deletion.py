@@ -19,6 +19,7 @@ For clusters that are independent of the other rows, ``H = R'S_D R`` with ``S_D 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf, dtrtrs
 
 LOST = 1e-10
 """A group carries all information on some combination when I - H has an eigenvalue below this."""
@@ -114,12 +115,12 @@ def delete_block(R, d, w, covariance, residual):
     """
     root = np.sqrt(w)
     inner = np.eye(len(w)) - root[:, None] * covariance * root
-    values, vectors = np.linalg.eigh(0.5 * (inner + inner.T))
     r = len(R)
-    if values[0] <= LOST:
+    L, info = dpotrf(inner, lower=1)
+    pivots = np.diag(L) ** 2
+    if info != 0 or not pivots.min() > LOST:
         return np.full(r, np.nan), np.full((r, r), np.nan), np.full(len(w), np.nan), np.nan
-    half = vectors / np.sqrt(values)
-    b = half.T @ ((root[:, None] * d) @ R)
-    g = half.T @ (root * residual)
-    gamma = half @ g / root
-    return b.T @ g, np.eye(r) + b.T @ b, gamma, float(np.log(values).sum() + np.log(w).sum())
+    solved = dtrtrs(L, np.column_stack([(root[:, None] * d) @ R, root * residual]), lower=1)[0]
+    b, g = solved[:, :r], solved[:, r]
+    gamma = dtrtrs(L, g, lower=1, trans=1)[0] / root
+    return b.T @ g, np.eye(r) + b.T @ b, gamma, float(np.log(pivots).sum() + np.log(w).sum())

@@ -79,7 +79,8 @@ class PredictionErrors:
         """Covariances of prediction errors between two sets of rows (n, n'), new levels included."""
         if self.levels is None:
             return rows.x @ self.Q @ other.x.T
-        out = self.residual_x(rows) @ self.Q @ self.residual_x(other).T
+        d = self.residual_x(rows)
+        out = d @ self.Q @ (d if other is rows else self.residual_x(other)).T
         out += self.levels.cross(rows.codes, rows.z, other.codes, other.z)
         for c, z, c2, z2, T in zip(rows.codes, rows.z, other.codes, other.z, self.levels.T):
             same = (c[:, None] == c2[None, :]) & (c < -1)[:, None]

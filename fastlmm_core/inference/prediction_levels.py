@@ -342,11 +342,14 @@ class CrossedCovariance(LevelCovariance):
 
     def cross(self, codes: Codes, z: Rows, other_codes: Codes, other_z: Rows) -> np.ndarray:
         a, _ = self._reduced(codes, z)
-        b, _ = self._reduced(other_codes, other_z)
+        b = a if other_z is z else self._reduced(other_codes, other_z)[0]
         f = self.leaf
         same = (codes[f][:, None] == other_codes[f][None, :]) & (codes[f] >= 0)[:, None]
         own = np.einsum("nk,nkl->nl", z[f], self._D[np.maximum(codes[f], 0)]) @ other_z[f].T
-        return np.where(same, own, 0.0) + a @ (b @ self.Kcc).T
+        # few rows meet few levels: only those rows and columns of K_cc are read
+        used = np.unique(np.concatenate([a.indices, b.indices]))
+        a, b = a[:, used].toarray(), b[:, used].toarray()
+        return np.where(same, own, 0.0) + a @ (self.Kcc[np.ix_(used, used)] @ b.T)
 
 
 def _block_diagonal(blocks):

@@ -26,6 +26,9 @@ SKEW, KURTOSIS = 0.5, 1.0
 CORRELATION, SMALL_SHARE = 0.99, 1e-3
 """A correlation beyond the first, or a share of the variance below the second, is near singular."""
 
+SD_RATIO, GROUP_RATIO = 1.2, 1.5
+"""Ratios of residual sizes, along the mean and between groups, that are worth modelling."""
+
 SHIFT = 1.0
 """Standard errors of a coefficient that one group may move it by."""
 
@@ -143,7 +146,8 @@ def _variances(fit, residual):
         halves = mean > np.median(mean)
         ratio = float(np.sqrt(size[halves].mean() / size[~halves].mean())) if halves.any() else np.nan
         text = f"residual sd of the upper half of the fitted values over the lower: {ratio:.2f} (p {p:.2g})"
-        yield _row("variance and mean", "", "sd ratio", ratio, p, p < ALPHA, text)
+        flag = p < ALPHA and max(ratio, 1.0 / ratio) > SD_RATIO
+        yield _row("variance and mean", "", "sd ratio", ratio, p, flag, text)
     f = outermost(fit._rows.design)
     codes = fit._rows.design.factors[f].codes[good]
     group, absolute = fit._facts.factors[f], np.abs(residual[good])
@@ -161,7 +165,8 @@ def _variances(fit, residual):
         f"residual variance between levels of {group}: F {F:.2f} (p {p:.2g}); largest in "
         f"{fit._facts.levels[f][worst]}, {means[worst] / absolute.mean():.2f} times the average"
     )
-    yield _row("variance between groups", group, "F", F, p, p < ALPHA, text)
+    flag = p < ALPHA and means[worst] > GROUP_RATIO * absolute.mean()
+    yield _row("variance between groups", group, "F", F, p, flag, text)
 
 
 def _random_effects(fit):

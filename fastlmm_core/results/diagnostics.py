@@ -232,8 +232,8 @@ class Diagnostics:
         correlation beyond 0.99; the largest studentized residual and the farthest group (Bonferroni's
         p); shape of residuals and random effects; residual variance along the mean and between
         groups; the group that moves a coefficient most.  A line is marked where p is below 0.01 (and, for
-        shapes, skewness beyond 0.5 or excess kurtosis beyond 1), or a coefficient moves by over one standard
-        error.
+        shapes, skewness beyond 0.5 or excess kurtosis beyond 1; for variances, a ratio of residual sizes
+        beyond 1.2 along the mean or 1.5 for a group), or a coefficient moves by over one standard error.
 
         Returns
         -------
