@@ -199,11 +199,8 @@ def averages(grid: Grid, kept: list[str], weights: np.ndarray | None) -> tuple[n
     return grid.codes[first][:, places], W / total
 
 
-def proportional_weights(grid: Grid, kept: list[str], read: Read, weights=None) -> np.ndarray:
-    """Frequencies in the data of the combinations that are averaged over, for every point (n,).
-
-    ``weights``: prior weights of the rows, counted as in emmeans.
-    """
+def proportional_weights(grid: Grid, kept: list[str], read: Read) -> np.ndarray:
+    """Rows that have each combination of what is averaged over, for every point (n,)."""
     places = [j for j, v in enumerate(grid.variables) if v.discrete and v.name not in kept]
     data_key, point_key, size, seen = 0, np.zeros(len(grid.codes), np.int64), 1, True
     for j in places:
@@ -219,5 +216,4 @@ def proportional_weights(grid: Grid, kept: list[str], read: Read, weights=None) 
         size *= len(variable.values)
     if not places:
         return np.ones(len(grid.codes))
-    counted = np.where(seen, 1.0 if weights is None else weights, 0.0)
-    return np.bincount(data_key, counted, minlength=size)[point_key]
+    return np.bincount(data_key[seen], minlength=size)[point_key].astype(float)

@@ -96,17 +96,18 @@ def pair_sums(
     ModelError : more work than `MOST_WORK`.
     """
     sums = PairSums(directions, engine.k, len(columns))
+    rows = sum(G * k for G, k in zip(engine.levels, engine.k))
+    products_work = float(rows) * (len(directions) * len(columns)) ** 2
     if products.structure == "tree":
-        _check_work(nested_work(products), products, _largest_piece(products))
+        _check_work(nested_work(products) + products_work, products, _largest_piece(products))
         for pieces in nested_pieces(products, columns):
             K, G = solve_pieces(*pieces, Lambda)
             _add_square(sums, K, G, pieces[2])
     elif hasattr(engine, "inverse_columns"):
-        _check_work(engine.columns_work, products)
+        _check_work(engine.columns_work + products_work, products)
         _add_columns(sums, engine)
     else:
-        size = sum(G * k for G, k in zip(engine.levels, engine.k))
-        _check_work(4.0 * size**3, products, size)
+        _check_work(4.0 * rows**3 + products_work, products, rows)
         A, B, parts = dense_equations(products, columns)
         K, G = eliminate(A, B, parts, Lambda)
         _add_square(sums, K[None], G[None], parts)

@@ -77,7 +77,7 @@ def margins(fit, specs, at, var, weights: str) -> Margins:
     )
     frequencies = None
     if weights == "proportional":
-        frequencies = proportional_weights(grid, names, read, fit._rows.design.weights)
+        frequencies = proportional_weights(grid, names, read)
     codes, W = averages(grid, names, frequencies)
     values = {n: grid.variables[grid.place(n)].values.take(codes[:, j]) for j, n in enumerate(names)}
     frame = pd.DataFrame(values, index=range(len(codes)))

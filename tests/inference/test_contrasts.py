@@ -1,6 +1,7 @@
 """Contrasts: their text, their numbers, and what aliased columns allow."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -186,3 +187,21 @@ def test_linear_models_use_residual_degrees_of_freedom():
     rss = [(f.resid**2).sum() for f in (smaller, fit)]
     assert F["F"] == pytest.approx((rss[0] - rss[1]) / 2 / fit.scale)
     assert (F["num_df"], F["den_df"]) == (2, fit.df_resid)
+
+
+@pytest.mark.parametrize(
+    "rows, ddf, expected",
+    [
+        # contestMD of lmerTest 3.1-3: F, NumDF, DenDF
+        (["a[T.q]", "a[T.r]", "a[T.q] - a[T.r]"], "kenward-roger", (9.637584178, 2, 235.2357572)),
+        (["a[T.q] = 1", "a[T.r] = 0.2"], "kenward-roger", (0.8528913647, 2, 235.2357572)),
+        (["a[T.q] = 1", "a[T.r] = 0.2"], "satterthwaite", (0.8768091622, 2, 236.444183)),
+    ],
+)
+def test_joint_tests_of_lmertest(rows, ddf, expected):
+    table = pd.read_csv(Path(__file__).parents[1] / "reference" / "emmeans" / "unbalanced.csv")
+    fit = flm.lmer(
+        "y ~ a * b + x + (x | g)", table.astype({"a": "category", "b": "category", "g": "category"})
+    )
+    found = fit.contrast(rows, joint=True, ddf=ddf).iloc[0]
+    np.testing.assert_allclose(found[["F", "num_df", "den_df"]].astype(float), expected, rtol=1e-5)
