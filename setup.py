@@ -30,7 +30,12 @@ EXTENSIONS = {
         "rows/columns.c",
     ],
     "_tree": ["numeric/tree_levels.c", "numeric/tree_pack.c", "numeric/tree_chain.c", "numeric/tree_inner.c"],
-    "_resample": ["numeric/tree_levels.c", "numeric/tree_pack.c", "numeric/tree_chain.c"],
+    "_resample": [
+        "resample/draw.c",
+        "numeric/tree_levels.c",
+        "numeric/tree_pack.c",
+        "numeric/tree_chain.c",
+    ],
     "_crossed": [
         "numeric/crossed_leaf.c",
         "numeric/crossed_columns.c",
@@ -48,9 +53,8 @@ EXTENSIONS = {
         "sparse/multifrontal.c",
         "sparse/solve.c",
         "sparse/selected_inverse.c",
-        "sparse/schur_pattern.c",
-        "sparse/schur.c",
     ],
+    "_schur": ["sparse/schur_pattern.c", "sparse/schur.c"],
     "_iterative": [
         "iterative/operator.c",
         "iterative/single.c",

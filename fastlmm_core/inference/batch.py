@@ -54,16 +54,16 @@ class _Points:
 
 
 def fit_batch(
-    engine: ReplicateEngine, theta_map: ThetaMap, start: np.ndarray, N: int, reml: bool
+    engine: ReplicateEngine, theta_map: ThetaMap, start: np.ndarray, N: int, reml: bool, r: int
 ) -> BatchOptimum:
-    """Minimise the criterion for all responses of ``engine`` from Lambda~ ``start`` (k, k)."""
+    """Minimise the criterion for the first r responses of ``engine`` from Lambda~ ``start`` (k, k)."""
     rows, cols = _entries(theta_map)
-    r, k, m = engine.r, engine.k, len(rows)
+    k, m = engine.k, len(rows)
     Lambda = np.repeat(_start(start, theta_map)[None], r, axis=0)
     base, base_value, slope = Lambda.copy(), np.full(r, np.inf), np.zeros(r)
     step, length = np.zeros((r, m)), np.ones(r)
     result = BatchOptimum(np.zeros((r, k, k)), np.zeros((r, engine.p)), np.zeros(r), np.zeros(r, bool))
-    active = np.flatnonzero(~engine.failed)
+    active = np.arange(r)
     for _ in range(MAX_EVALUATIONS):
         if not len(active):
             break

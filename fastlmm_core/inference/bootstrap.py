@@ -12,6 +12,7 @@ threads.
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from threading import local
 
 import numpy as np
 
@@ -35,6 +36,9 @@ from fastlmm_core.optimize.driver import Optimum, minimize
 CHUNK = 125
 """Most replicates worked on together."""
 CHUNK_BYTES = 1 << 26
+
+Statistics = tuple[np.ndarray, float, list[np.ndarray]]
+"""``U'W y`` (u,), ``y'W y`` and per factor ``Z_f'W y`` (levels, k)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +65,15 @@ class Replicator:
         self.nested = products.structure == "tree"
         self.one_factor = self.nested and len(products.order) == 1
         self.chunk = CHUNK
-        with solved._lock:
-            if self.nested:
-                self._sampler = StatisticsSampler(products, kept, solved.point)
-            else:
-                self._prepare_rows()
         if self.one_factor:
             self.chunk = int(np.clip(CHUNK_BYTES // replicate_bytes(products, kept), 1, CHUNK))
+            self._engines = local()
         elif self.nested:
+            self._sampler = StatisticsSampler(products, kept, solved.point)
             per_draw = 24 * sum(R.shape[0] * R.shape[1] for R in products.R)
             self.chunk = int(np.clip(CHUNK_BYTES // per_draw, 1, CHUNK))
+        else:
+            self._prepare_rows()
 
     def _prepare_rows(self) -> None:
         standardization = standardize(self.design)
@@ -81,25 +84,37 @@ class Replicator:
         beta = np.nan_to_num(self.solved.estimates.beta)
         self._mean = linear_predictor(self.design.atoms, self.design.fixed, beta, self.design.n)
 
-    def draw(self, generators: Sequence[np.random.Generator]):
-        """Statistics of one response per generator, as `StatisticsSampler.draw`."""
+    def draw(self, generators: Sequence[np.random.Generator]) -> list[Statistics]:
+        """Statistics of one response per generator."""
+        if self.one_factor:
+            engine = self._drawn(generators)
+            return [engine.statistics(i) for i in range(len(generators))]
         if self.nested:
-            return self._sampler.draw(list(generators))
-        solved, estimates = self.solved, self.solved.estimates
-        drawn = []
-        for rng in generators:
-            y = self._mean.copy()
-            b = draw_effects(solved.theta_map, estimates.theta, estimates.sigma, solved.products.levels, rng)
-            add_effects(y, self.design, b, 1)
-            y += draw_errors(self.design, estimates.sigma, rng)
-            drawn.append(self._statistics((y - self._center) / self._scale))
-        Uy, yy, Zy = zip(*drawn, strict=True)
-        return np.array(Uy), np.array(yy), [np.array(part) for part in zip(*Zy, strict=True)]
+            Uy, yy, Zy = self._sampler.draw(list(generators))
+            return [(Uy[i], yy[i], [part[i] for part in Zy]) for i in range(len(generators))]
+        return [self._draw_rows(rng) for rng in generators]
 
-    def products_of(self, drawn, i: int) -> CrossProducts:
-        """The statistics with replicate i as response."""
-        Uy, yy, Zy = drawn
-        return with_response(self.solved.products, Uy[i], yy[i], [part[i] for part in Zy])
+    def _drawn(self, generators) -> ReplicateEngine:
+        """This thread's engine, holding one response per generator."""
+        solved, point = self.solved, self.solved.point
+        engine = getattr(self._engines, "engine", None)
+        if engine is None:
+            engine = ReplicateEngine(solved.products, solved.fixed.kept, self.chunk)
+            self._engines.engine = engine
+        engine.draw(point.beta, point.Lambda[0], float(point.s2) ** 0.5, generators)
+        return engine
+
+    def _draw_rows(self, rng) -> Statistics:
+        solved, estimates = self.solved, self.solved.estimates
+        y = self._mean.copy()
+        b = draw_effects(solved.theta_map, estimates.theta, estimates.sigma, solved.products.levels, rng)
+        add_effects(y, self.design, b, 1)
+        y += draw_errors(self.design, estimates.sigma, rng)
+        return self._statistics((y - self._center) / self._scale)
+
+    def products_of(self, drawn: Statistics) -> CrossProducts:
+        """The cross-products with a drawn response."""
+        return with_response(self.solved.products, *drawn)
 
     def fit_one(self, products: CrossProducts) -> tuple[ProfiledObjective, Optimum]:
         """One search from the fit's theta, on one thread."""
@@ -109,26 +124,23 @@ class Replicator:
 
     def fit_chunk(self, generators) -> list[Replicate | None]:
         """One replicate per generator, None where no optimum was found."""
-        drawn = self.draw(generators)
-        found: list[Replicate | None] = [None] * len(generators)
         if self.one_factor:
-            found = self._fit_together(drawn)
-        for i, one in enumerate(found):
-            if one is None:
-                found[i] = self._fit_alone(self.products_of(drawn, i))
-        return found
+            return self._fit_together(generators)
+        return [self._fit_alone(self.products_of(one)) for one in self.draw(generators)]
 
-    def _fit_together(self, drawn) -> list[Replicate | None]:
-        solved, (Uy, yy, Zy) = self.solved, drawn
-        engine = ReplicateEngine(solved.products, solved.fixed.kept, Uy, yy, Zy[0])
+    def _fit_together(self, generators) -> list[Replicate | None]:
+        solved, r = self.solved, len(generators)
+        engine = self._drawn(generators)
         start, N = solved.point.Lambda[0], solved.objective.N
-        best = fit_batch(engine, solved.theta_map, start, N, solved.estimates.reml)
-        return [
-            self._replicate(best.beta[i], solved.theta_map.theta_from_Lambda([best.Lambda[i]]), best.s2[i])
-            if best.found[i]
-            else None
-            for i in range(len(yy))
-        ]
+        best = fit_batch(engine, solved.theta_map, start, N, solved.estimates.reml, r)
+        result = []
+        for i in range(r):
+            if best.found[i]:
+                theta = solved.theta_map.theta_from_Lambda([best.Lambda[i]])
+                result.append(self._replicate(best.beta[i], theta, best.s2[i]))
+            else:
+                result.append(self._fit_alone(self.products_of(engine.statistics(i))))
+        return result
 
     def _fit_alone(self, products: CrossProducts) -> Replicate | None:
         try:
@@ -147,10 +159,10 @@ class Replicator:
 
     def solve_chunk(self, generators) -> list[tuple[SolvedModel, Optimum] | None]:
         """Solved models instead of numbers, for statistics of the user."""
-        drawn, result = self.draw(generators), []
+        result: list[tuple[SolvedModel, Optimum] | None] = []
         old = self.solved
-        for i in range(len(generators)):
-            products = self.products_of(drawn, i)
+        for drawn in self.draw(generators):
+            products = self.products_of(drawn)
             try:
                 objective, optimum = self.fit_one(products)
             except FastLMMError:

@@ -8,7 +8,6 @@ from scipy import stats
 import fastlmm_core as flm
 from fastlmm_core.inference.batch import fit_batch
 from fastlmm_core.inference.bootstrap import Replicator, seed_sequence
-from fastlmm_core.mme.replicates import ReplicateEngine
 
 FORMULAS = [
     "Reaction ~ Days + (Days | Subject)",
@@ -29,13 +28,12 @@ def test_fits_together_end_where_single_searches_end(sleep, formula, reml):
     fit = flm.lmer(formula, sleep, reml=reml)
     model = Replicator(fit._solved)
     drawn = model.draw([np.random.default_rng(child) for child in seed_sequence(3).spawn(60)])
-    engine = ReplicateEngine(fit._solved.products, fit._solved.fixed.kept, drawn[0], drawn[1], drawn[2][0])
-    together = fit_batch(
-        engine, fit._solved.theta_map, fit._solved.point.Lambda[0], fit._solved.objective.N, reml
-    )
+    solved = fit._solved
+    start, N = solved.point.Lambda[0], solved.objective.N
+    together = fit_batch(model._engines.engine, solved.theta_map, start, N, reml, 60)
     assert together.found.mean() > 0.95
     for i in np.flatnonzero(together.found):
-        objective, alone = model.fit_one(model.products_of(drawn, i))
+        objective, alone = model.fit_one(model.products_of(drawn[i]))
         there = objective.evaluate([together.Lambda[i]])
         assert there.value < alone.point.value + 1e-7
         np.testing.assert_allclose(together.s2[i], there.s2, rtol=1e-5)

@@ -9,6 +9,7 @@ from fastlmm_core.crossprod.rows import column_program
 from fastlmm_core.crossprod.standardize import standardize
 from fastlmm_core.inference.sampler import StatisticsSampler
 from fastlmm_core.inference.simulate import RowStatistics
+from fastlmm_core.mme.replicates import ReplicateEngine
 
 DRAWS = 20000
 
@@ -44,8 +45,7 @@ def setting(formula, weights):
     mean = U[:, layout.x[solved.fixed.kept]] @ point.beta
     others = [j for j in range(U.shape[1]) if j != layout.y]
     linear = np.concatenate([U[:, others], *Z], axis=1).T * w
-    sampler = StatisticsSampler(solved.products, solved.fixed.kept, point)
-    return sampler, linear, mean, point.s2 * V, w, others
+    return solved, linear, mean, point.s2 * V, w, others
 
 
 MODELS = [
@@ -61,8 +61,30 @@ MODELS = [
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("formula, weights", MODELS)
 def test_moments(formula, weights):
-    sampler, linear, mean, V, w, others = setting(formula, weights)
+    solved, linear, mean, V, w, others = setting(formula, weights)
+    sampler = StatisticsSampler(solved.products, solved.fixed.kept, solved.point)
     Uy, yy, Zy = sampler.draw([np.random.default_rng([5, i]) for i in range(DRAWS)])
+    compare(Uy, yy, Zy, linear, mean, V, w, others)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("formula, weights", MODELS[:4])
+def test_moments_in_packed_levels(formula, weights):
+    solved, linear, mean, V, w, others = setting(formula, weights)
+    engine = ReplicateEngine(solved.products, solved.fixed.kept, DRAWS)
+    point = solved.point
+    generators = [np.random.default_rng([6, i]) for i in range(DRAWS)]
+    engine.draw(point.beta, point.Lambda[0], point.s2**0.5, generators)
+    drawn = [engine.statistics(i) for i in range(DRAWS)]
+    # only columns of X are kept up here
+    kept = list(solved.products.x[solved.fixed.kept])
+    rows = [others.index(j) for j in kept] + list(range(len(others), len(linear)))
+    Uy, yy, Zy = (np.array(part) for part in zip(*((one[0], one[1], one[2][0]) for one in drawn)))
+    compare(Uy, yy, [Zy], linear[rows], mean, V, w, kept)
+
+
+def compare(Uy, yy, Zy, linear, mean, V, w, others):
+    """First and second moments, and linear dependencies, of drawn statistics."""
     drawn = np.concatenate([Uy[:, others], *(part.reshape(DRAWS, -1) for part in Zy), yy[:, None]], axis=1)
     W = np.diag(w)
     expected_mean = np.append(linear @ mean, mean @ W @ mean + np.trace(W @ V))
