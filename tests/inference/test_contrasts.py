@@ -1,5 +1,6 @@
 """Contrasts: their text, their numbers, and what aliased columns allow."""
 
+import doctest
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from scipy import stats
 
 import fastlmm_core as flm
 from fastlmm_core.inference.contrasts import hypotheses, read_equation
+from fastlmm_core.results import testing
 
 NAMES = ("Intercept", "x", "x2", "f[T.b]", "f[T.b]:x", "I(x ** 2)", "my name", "a-b")
 
@@ -205,3 +207,8 @@ def test_joint_tests_of_lmertest(rows, ddf, expected):
     )
     found = fit.contrast(rows, joint=True, ddf=ddf).iloc[0]
     np.testing.assert_allclose(found[["F", "num_df", "den_df"]].astype(float), expected, rtol=1e-5)
+
+
+def test_examples_of_the_documentation():
+    failed, attempted = doctest.testmod(testing)
+    assert attempted > 6 and failed == 0
