@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastlmm_core.inference.estimates import natural_scales
 from fastlmm_core.inference.prediction_levels import Codes, LevelCovariance, Rows, level_covariance
 
 
@@ -131,3 +132,34 @@ def prediction_errors(solved) -> PredictionErrors:
     """Of a `SolvedModel`; ModelError where the covariance between levels does not fit in memory."""
     point, columns = solved.point, solved.products.x[solved.fixed.kept]
     return PredictionErrors(point.Q, level_covariance(solved.products, point.Lambda, columns))
+
+
+STEP = 1e-5
+"""Step in theta, in units of its natural size, of one-sided differences."""
+
+
+def varied_errors(solved):
+    """Yield ``(step, PredictionErrors)`` with each theta in turn moved by its step."""
+    theta, columns = solved.estimates.theta, solved.products.x[solved.fixed.kept]
+    steps = STEP * natural_scales(solved.theta_map, theta)
+    for j, step in enumerate(steps):
+        Lambda = solved.theta_map.to_Lambda(theta + step * (np.arange(len(theta)) == j))
+        with solved._lock:
+            Q = solved.objective.evaluate(Lambda).Q
+        yield step, PredictionErrors(Q, level_covariance(solved.products, Lambda, columns))
+
+
+def satterthwaite_df(solved, variance: np.ndarray, noise, at) -> np.ndarray:
+    """Degrees of freedom (n,) of ``f = sigma^2 variance + noise``, ``noise`` proportional to sigma^2.
+
+    ``at(errors)`` gives ``variance`` (n,) at other values of theta; ``df = 2 f^2 / g'A g``, g the gradient
+    in ``(theta, log sigma^2)``, by differences in theta (Giesbrecht & Burns 1985, applied to the
+    prediction error variance as a whole).
+    """
+    s2 = solved.estimates.sigma2
+    f = s2 * variance + noise
+    g = [s2 * (at(errors) - variance) / step for step, errors in varied_errors(solved)]
+    g = np.stack([*g, f], 1)
+    spread = np.einsum("nm,mk,nk->n", g, solved.calculus.covariance, g)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(spread > 0, 2.0 * f**2 / spread, np.inf)

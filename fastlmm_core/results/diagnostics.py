@@ -71,9 +71,9 @@ class Diagnostics:
         -----
         Errors hold the uncertainty of beta and of the random effects together, from the inverse of the
         mixed-model equations (Henderson 1975, doi:10.2307/2529430; McLean, Sanders & Stroup 1991,
-        doi:10.1080/00031305.1991.10475767), and not that of the variance parameters.  Where no random effect
-        is predicted, limits use t with Satterthwaite's degrees of freedom of the whole variance; where
-        some are, the normal distribution.  Weights of new rows are read from the column named in
+        doi:10.1080/00031305.1991.10475767), and not that of the variance parameters.  For it, limits use
+        t with Satterthwaite's degrees of freedom of the whole variance, random effects and residual
+        included (normal for fits by probes).  Weights of new rows are read from the column named in
         `lmer`, and are 1 where there is none.
         """
         predict_errors.check_options(interval, level, new_levels)

@@ -8,7 +8,7 @@ import pandas as pd
 from fastlmm_core.data.table import Table
 from fastlmm_core.errors import DataError, ModelError
 from fastlmm_core.inference.distributions import t_quantile
-from fastlmm_core.inference.prediction import PredictionErrors, update_by_rows
+from fastlmm_core.inference.prediction import satterthwaite_df, update_by_rows
 from fastlmm_core.results.predict import chosen_factors, predict_new, refuse_unknown
 from fastlmm_core.results.rowblocks import RowSource, fit_source, name_new_levels, new_source, new_weights
 
@@ -33,11 +33,10 @@ def predict_table(fit, newdata, re, new_levels, interval, level) -> pd.DataFrame
         re = "none"
     factors = chosen_factors(re, groups)
     source, mean = _source_and_mean(fit, newdata, factors, interval, new_levels)
-    errors = prediction_errors(fit, factors)
-    variance, df = np.empty(source.n), np.full(source.n, np.inf)
-    for rows in source.slices():
-        part = fixed_errors if not factors else random_errors
-        variance[rows], df[rows] = part(fit, source, errors, factors, interval, rows)
+    if factors:
+        variance, df = random_errors(fit, source, factors, interval)
+    else:
+        variance, df = fixed_errors(fit, source, interval)
     if source.missing is not None:
         variance[source.missing] = np.nan
     return error_table(mean, variance, df, interval, level)
@@ -50,13 +49,6 @@ def error_table(mean: pd.Series, variance, df, interval, level) -> pd.DataFrame:
         reach = t_quantile(0.5 + level / 2.0, df) * se
         table["lower"], table["upper"] = table["mean"] - reach, table["mean"] + reach
     return table
-
-
-def prediction_errors(fit, factors) -> PredictionErrors:
-    """The fit's error machine; DataError for random effects of a fit read from a file."""
-    if not factors:
-        return PredictionErrors(np.empty((0, 0)))
-    return fit._prediction_errors
 
 
 def _source_and_mean(fit, newdata, factors, interval, new_levels):
@@ -84,51 +76,74 @@ def residual_part(fit, source: RowSource, rows, interval) -> np.ndarray:
     return np.full(m, fit.scale) if source.weights is None else fit.scale / source.weights[rows]
 
 
-def random_errors(fit, source, errors, factors, interval, rows):
-    """Variances (m,) with predicted random effects; degrees of freedom are infinite."""
-    solved = fit._solved
-    block = source.block(solved, factors, rows)
-    variance = fit.scale * errors.variance(block) + residual_part(fit, source, rows, interval)
-    if interval in ("observation", "new_cluster"):
-        unseen = source.block(solved, range(len(solved.theta_map.k)), rows)
-        for f, codes in enumerate(unseen.codes):
-            if f not in factors:
-                codes[:] = -1
-        variance += fit.scale * errors.new_level_variance(unseen, errors.levels.T)
-    return variance, np.inf
+def random_errors(fit, source, factors, interval) -> tuple[np.ndarray, np.ndarray]:
+    """Variances (n,) with predicted random effects, and degrees of freedom where an interval needs them."""
+    solved, every = fit._solved, range(len(fit._facts.factors))
+    anew = interval in ("observation", "new_cluster")
+
+    def variance(errors):
+        out = np.empty(source.n)
+        for rows in source.slices():
+            out[rows] = errors.variance(source.block(solved, factors, rows))
+            if anew:
+                unseen = source.block(solved, every, rows)
+                for f, codes in enumerate(unseen.codes):
+                    if f not in factors:
+                        codes[:] = -1
+                out[rows] += errors.new_level_variance(unseen, errors.levels.T)
+        return out
+
+    base = variance(fit._prediction_errors)
+    noise = residual_part(fit, source, slice(0, source.n), interval)
+    df = np.inf if interval is None else degrees_of_freedom(fit, base, noise, variance)
+    return fit.scale * base + noise, df
 
 
-def fixed_errors(fit, source, errors, factors, interval, rows):
-    """Variances (m,) of ``x'beta`` and of new levels and observations, and Satterthwaite's df.
+def degrees_of_freedom(fit, base, noise, variance):
+    """Satterthwaite's; infinite for fits by probes, whose gradient in theta is noisy."""
+    if fit._facts.engine == "iterative":
+        return np.inf
+    return satterthwaite_df(fit._solved, base, noise, variance)
+
+
+def fixed_errors(fit, source, interval) -> tuple[np.ndarray, np.ndarray]:
+    """Variances (n,) of ``x'beta`` and of new levels and observations, and Satterthwaite's df.
 
     ``f = x'C x + z'Sigma z + sigma^2 / w`` has gradient g in ``(theta, log sigma^2)``, and
     ``df = 2 f^2 / g'A g`` with A the covariance of those parameters.
     """
     estimates, calculus = fit._estimates, fit._solved.calculus
-    X = source.X(estimates.kept, rows)
-    f = np.einsum("ni,ij,nj->n", X, fit._vcov, X, optimize=True)
-    g = np.einsum("ni,mij,nj->nm", X, calculus.jacobian, X, optimize=True)
-    if interval in ("observation", "new_cluster"):
-        j = 0
-        for term, T in zip(source.terms, estimates.terms, strict=True):
-            Z, q = source.Z(term, rows), len(T)
-            L = np.zeros((q, q))
-            entries = [(a, b) for b in range(q) for a in range(b, q)]
-            for place, (a, b) in enumerate(entries):
-                L[a, b] = estimates.theta[j + place]
-            new = fit.scale * np.einsum("ni,ni->n", Z @ T, Z)
-            f += new
-            g[:, -1] += new
-            ZL = Z @ L
-            for a, b in entries:  # d(L L') = e_a e_b'L' + L e_b e_a'
-                g[:, j] += 2.0 * fit.scale * Z[:, a] * ZL[:, b]
-                j += 1
-    noise = residual_part(fit, source, rows, interval)
-    f, g[:, -1] = f + noise, g[:, -1] + noise
-    spread = np.einsum("nm,mk,nk->n", g, calculus.covariance, g)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        df = np.where(spread > 0, 2.0 * f**2 / spread, np.inf)
+    f, df = np.empty(source.n), np.empty(source.n)
+    for rows in source.slices():
+        X = source.X(estimates.kept, rows)
+        value = np.einsum("ni,ij,nj->n", X, fit._vcov, X, optimize=True)
+        g = np.einsum("ni,mij,nj->nm", X, calculus.jacobian, X, optimize=True)
+        if interval in ("observation", "new_cluster"):
+            value += _new_levels(fit, source, rows, g)
+        noise = residual_part(fit, source, rows, interval)
+        f[rows], g[:, -1] = value + noise, g[:, -1] + noise
+        spread = np.einsum("nm,mk,nk->n", g, calculus.covariance, g)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            df[rows] = np.where(spread > 0, 2.0 * f[rows] ** 2 / spread, np.inf)
     return f, df
+
+
+def _new_levels(fit, source, rows, g) -> np.ndarray:
+    """``z'Sigma z`` (m,) over all terms; its gradient is added to ``g`` (m, parameters)."""
+    estimates, total, j = fit._estimates, 0.0, 0
+    for term, T in zip(source.terms, estimates.terms, strict=True):
+        Z, q = source.Z(term, rows), len(T)
+        entries = [(a, b) for b in range(q) for a in range(b, q)]
+        L = np.zeros((q, q))
+        for place, (a, b) in enumerate(entries):
+            L[a, b] = estimates.theta[j + place]
+        ZL = Z @ L
+        total = total + fit.scale * (ZL**2).sum(1)
+        for a, b in entries:  # d(L L') = e_a e_b'L' + L e_b e_a'
+            g[:, j] += 2.0 * fit.scale * Z[:, a] * ZL[:, b]
+            j += 1
+    g[:, -1] += total
+    return total
 
 
 def predict_given(fit, newdata, given, re, new_levels, interval, level, se):
@@ -143,7 +158,6 @@ def predict_given(fit, newdata, given, re, new_levels, interval, level, se):
     factors = chosen_factors(re, groups)
     if len(factors) != len(groups):
         raise ValueError("condition_on predicts with all random effects: re='all'")
-    errors = prediction_errors(fit, factors)
     tables = [Table(newdata), Table(given)]
     evaluated = [spec.evaluate(table) for table in tables]
     sources = [new_source(spec, rows, new_weights(spec, t)) for rows, t in zip(evaluated, tables)]
@@ -162,13 +176,20 @@ def predict_given(fit, newdata, given, re, new_levels, interval, level, se):
         for table in tables
     ]
     rows, conditions = (source.block(solved, factors) for source in sources)
-    updated = update_by_rows(errors, rows, conditions, residual - means[1].to_numpy(), sources[1].weights)
+
+    def update(errors):
+        return update_by_rows(errors, rows, conditions, residual - means[1].to_numpy(), sources[1].weights)
+
+    updated = update(fit._prediction_errors)
     mean = means[0] + updated.shift
     if not se and interval is None:
         return mean
     noise = residual_part(fit, sources[0], slice(0, sources[0].n), interval)
+    df = np.inf
+    if interval is not None:
+        df = degrees_of_freedom(fit, updated.variance, noise, lambda errors: update(errors).variance)
     variance = np.where(np.isnan(mean), np.nan, fit.scale * updated.variance + noise)
-    return error_table(mean, variance, np.inf, interval, level)
+    return error_table(mean, variance, df, interval, level)
 
 
 def _refuse_unnamed(sources, evaluated, groups) -> None:

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from oracle.marginal import MODELS, Dense, dense_model, unbalanced
+from scipy import stats
+from scipy.linalg import block_diag
 
 import fastlmm_core as flm
 from fastlmm_core.inference import prediction_levels
@@ -35,7 +37,6 @@ def test_standard_errors_are_those_of_the_inverse_equations(fits, frame, name):
     np.testing.assert_allclose(fit.predict(frame, se=True), table, rtol=1e-12)
     observed = fit.predict(frame, interval="observation")
     np.testing.assert_allclose(observed["se"] ** 2, expected**2 + fit.scale / dense.w, rtol=1e-9)
-    np.testing.assert_allclose(observed["upper"] - observed["mean"], 1.959963984540054 * observed["se"])
 
 
 def test_henderson_inverse_is_that_of_the_coefficient_matrix(fits):
@@ -101,31 +102,67 @@ def test_population_intervals_use_satterthwaite(fits, frame):
     np.testing.assert_allclose(whole["se"] ** 2, new["se"] ** 2 + fit.scale, rtol=1e-12)
 
 
-def test_df_of_a_new_cluster_by_differences(fits, frame):
-    """df = 2 f^2 / g'A g with g from differences of f in theta and log sigma^2."""
-    from scipy import stats
+def at_theta(fit, dense, theta, log_s2):
+    """The dense model of a fit at other variance parameters."""
+    start, blocks = 0, []
+    for term in fit._facts.terms:
+        q = len(term.names)
+        L = np.zeros((q, q))
+        size = q * (q + 1) // 2
+        L.T[np.triu_indices(q)] = theta[start : start + size]
+        start += size
+        blocks.append(np.kron(np.eye(fit.ngroups[fit._facts.factors[term.factor]]), L @ L.T))
+    return Dense(dense.X, dense.y, dense.Z, block_diag(*blocks), dense.w, np.exp(log_s2))
 
-    fit = fits["slopes"]
-    theta, dense = fit.theta, dense_model(fit)
+
+def expected_df(fit, dense, variance):
+    """2 f^2 / g'A g with g from central differences of ``variance(dense model)`` (n,)."""
+    at = np.append(fit.theta, np.log(fit.scale))
+    steps = 1e-5 * np.eye(len(at))
+    g = (
+        np.array(
+            [
+                variance(at_theta(fit, dense, (at + e)[:-1], (at + e)[-1]))
+                - variance(at_theta(fit, dense, (at - e)[:-1], (at - e)[-1]))
+                for e in steps
+            ]
+        )
+        / 2e-5
+    )
+    f = variance(at_theta(fit, dense, at[:-1], at[-1]))
+    return 2 * f**2 / np.einsum("mn,mk,kn->n", g, fit._solved.calculus.covariance, g)
+
+
+def reach(table):
+    return (table["upper"] - table["mean"]) / table["se"]
+
+
+def test_df_of_a_new_cluster(fits):
+    fit, dense = fits["slopes"], dense_model(fits["slopes"])
     x = np.array([1.0, 5.0])
 
-    def variance(theta, log_s2):
-        L = np.array([[theta[0], 0.0], [theta[1], theta[2]]])
-        T = np.kron(np.eye(fit.ngroups["id"]), L @ L.T)
-        model = Dense(dense.X, dense.y, dense.Z, T, dense.w, np.exp(log_s2))
-        return np.exp(log_s2) * (x @ model.Q @ x + x @ L @ L.T @ x + 1.0)
+    def variance(model):
+        return np.array([model.s2 * (x @ model.Q @ x + x @ model.T[:2, :2] @ x + 1.0)])
 
-    at = np.append(theta, np.log(fit.scale))
-    g = np.array([(variance(*(split(at + e))) - variance(*(split(at - e)))) / 2e-5 for e in 1e-5 * np.eye(4)])
-    f = variance(*split(at))
-    df = 2 * f**2 / (g @ fit._solved.calculus.covariance @ g)
     table = fit.predict(pd.DataFrame({"x": [5.0]}), re="none", interval="observation")
-    reach = (table["upper"] - table["mean"]) / table["se"]
-    np.testing.assert_allclose(reach, stats.t.ppf(0.975, df), rtol=1e-6)
+    np.testing.assert_allclose(reach(table), stats.t.ppf(0.975, expected_df(fit, dense, variance)), rtol=1e-6)
 
 
-def split(values):
-    return values[:-1], values[-1]
+@pytest.mark.parametrize("name", ["slopes", "weighted", "nested", "crossed"])
+def test_df_with_predicted_random_effects(fits, name):
+    """Satterthwaite's df of the whole prediction error variance."""
+    fit, dense = fits[name], dense_model(fits[name])
+    rows = np.hstack([dense.X, dense.Z])
+
+    def variance(model):
+        return model.s2 * np.einsum("ni,ij,nj->n", rows, model.inverse_equations(), rows)
+
+    expected = expected_df(fit, dense, variance)
+    np.testing.assert_allclose(reach(fit.predict(interval="mean")), stats.t.ppf(0.975, expected), rtol=2e-4)
+    noisy = expected_df(fit, dense, lambda model: variance(model) + model.s2 / model.w)
+    np.testing.assert_allclose(
+        reach(fit.predict(interval="observation")), stats.t.ppf(0.975, noisy), rtol=2e-4
+    )
 
 
 def test_new_levels_and_missing_rows(fits, frame):
@@ -160,6 +197,15 @@ def test_rows_to_condition_on_are_the_equations_with_the_rows_added(fits, frame,
     expected = model.s2 * np.einsum("ni,ij,nj->n", rows, model.inverse_equations(), rows)
     np.testing.assert_allclose(table["se"] ** 2, expected, rtol=1e-8)
     np.testing.assert_allclose(part.predict(target, condition_on=given), table["mean"], rtol=1e-14)
+    limits = part.predict(target, condition_on=given, interval="mean")
+
+    def variance(model):
+        return model.s2 * np.einsum("ni,ij,nj->n", rows, model.inverse_equations(), rows)
+
+    whole._estimates.__dict__.update(theta=part._estimates.theta, r2=part.scale * whole._estimates.N)
+    whole._solved.__dict__["calculus"] = part._solved.calculus
+    df = expected_df(whole, model, variance)
+    np.testing.assert_allclose(reach(limits), stats.t.ppf(0.975, df), rtol=5e-4)
 
 
 def test_what_cannot_be_conditioned_on(fits, frame):
