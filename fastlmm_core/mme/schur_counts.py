@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastlmm_core._kernels._crossed import transpose_entries
-from fastlmm_core._kernels._sparse import Meeting
+from fastlmm_core._kernels._schur import Meeting
 from fastlmm_core._typing import Int32
 from fastlmm_core.crossprod.statistics import CrossProducts
 from fastlmm_core.mme.crossed_arrays import available_bytes, check_pairs, dense_bytes, merge_rows

@@ -13,7 +13,7 @@ doi:10.3168/jds.S0022-0302(93)77478-0) for its use in REML.
 import numpy as np
 
 from fastlmm_core._kernels._crossed import Leaf
-from fastlmm_core._kernels._sparse import SchurValues
+from fastlmm_core._kernels._schur import SchurValues
 from fastlmm_core._typing import Float, Int64
 from fastlmm_core.crossprod.statistics import CrossProducts
 from fastlmm_core.errors import ModelError, NumericalError

@@ -320,7 +320,7 @@ flm_status flm_minimum_degree(int64_t n, const int64_t *ptr, const int32_t *idx,
         free(pivots);
         return FLM_NO_MEMORY;
     }
-    memcpy(g->pool, idx, (size_t)ptr[n] * sizeof *g->pool);
+    if (ptr[n] > 0) memcpy(g->pool, idx, (size_t)ptr[n] * sizeof *g->pool);
     for (int64_t d = 0; d <= total; d++) g->head[d] = NONE;
     int64_t n_pivots = 0, n_dense = 0;
     for (int64_t i = 0; i < n; i++) {
