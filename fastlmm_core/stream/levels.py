@@ -17,13 +17,20 @@ from ..errors import DataError
 
 DENSE_SLOTS = 1 << 22  # slots of a lookup table that are always allowed
 DENSE_PER_LEVEL = 8  # and per row of a batch or level known beyond that
+DIRECT_SLOTS = 1 << 10  # keys this close together are codes themselves
+DIRECT_PER_LEVEL = 8  # so are keys when one in so many occurs in the first batch
 
 
 class IntegerKeys:
-    """int64 keys to codes: a lookup table while the keys are dense, a hash table otherwise."""
+    """int64 keys to codes.
+
+    Keys close together are their own codes, up to a shift: then some codes may not occur.  Other
+    dense keys go through a lookup table, the rest through a hash table.
+    """
 
     def __init__(self):
         self.n = 0
+        self._direct = True
         self._keys: list[np.ndarray] = []
         self._low, self._lookup = 0, np.empty(0, np.int32)
         self._slots = None
@@ -39,9 +46,36 @@ class IntegerKeys:
         if not len(keys):
             return np.empty(0, np.int32)
         keys = np.ascontiguousarray(keys)
+        if self._direct:
+            if self._shift(keys):
+                codes = np.empty(len(keys), np.int32)
+                if keys.dtype == np.int32 and self._low < -(2**31):
+                    keys = keys.astype(np.int64)
+                return np.subtract(keys, self._low, out=codes, casting="unsafe")
+            self._direct, self._lookup = False, np.arange(self.n, dtype=np.int32)
         if self._slots is None and not self._covers(keys):
             self._to_hash()
         return self._dense(keys) if self._slots is None else self._hashed(keys.astype(np.int64, copy=False))
+
+    def _shift(self, keys):
+        """Take in the keys as codes of their own; False when they are too far apart."""
+        low, high = key_range(keys)
+        if self.n:
+            if low < self._low or high - self._low >= max(DIRECT_SLOTS, 2 * self.n):
+                return False
+        else:
+            self._low = 0 if 0 <= low <= high - low else low
+            span = high - self._low + 1
+            if span > DIRECT_SLOTS:
+                if span > DIRECT_PER_LEVEL * len(keys) or span > 2**30:
+                    return False
+                if span > DIRECT_PER_LEVEL * len(encode_integers(keys)[1]):
+                    return False
+        after = high - self._low + 1
+        if after > self.n:
+            self._keys.append(np.arange(self._low + self.n, self._low + after, dtype=np.int64))
+            self.n = after
+        return True
 
     def _covers(self, keys):
         """Widen the lookup table to these keys; False when they are too far apart."""
