@@ -12,6 +12,9 @@ MOST_ROWS = 60
 MOST_INFLUENTIAL = 8
 MOST_GROUPS = 4
 
+MOST_WORK = 5_000_000
+"""Rows times random effects above which several factors are not tried for influential groups."""
+
 
 def facts(fit) -> str:
     """The line of facts under the title."""
@@ -161,8 +164,17 @@ def influential(fit) -> str:
     """Groups whose deletion moves the fixed effects most, by Cook's distance."""
     if not hasattr(fit, "influence"):
         return ""
-    parts = []
-    for group in list(fit.ngroups)[:MOST_GROUPS]:
+    parts, counts = [], fit.ngroups
+    if len(counts) > 1 and fit.nobs * sum(counts.values()) > MOST_WORK:
+        return section(
+            "Influential groups",
+            paragraph(
+                "Left out: deleting groups that share random effects with other rows would take long here; "
+                "fit.influence(by=...) does it.",
+                "soft",
+            ),
+        )
+    for group in list(counts)[:MOST_GROUPS]:
         try:
             found = fit.influence(by=group)
             cook, dfbetas = found.cooks_distance, found.dfbetas

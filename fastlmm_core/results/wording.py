@@ -104,7 +104,7 @@ def _certificate(fit) -> str:
         )
     if c.monte_carlo is not None:
         lines.append(
-            f"Traces were estimated with {c.monte_carlo.probes} random probes: the error this leaves in theta "
+            f"Traces were estimated with {c.monte_carlo.probes} probes: the error this leaves in theta "
             f"is at most {c.monte_carlo.worst:.2g} standard errors, and the log-likelihood has sd "
             f"{c.monte_carlo.loglik_sd:.2g}."
         )

@@ -1,0 +1,5 @@
+"""``python -m fastlmm_core.cli``."""
+
+from . import script
+
+script()

@@ -1,0 +1,161 @@
+"""The commands: they call the public names of the package and print."""
+
+import json
+import re
+import warnings
+from pathlib import Path
+
+import click
+import pandas as pd
+
+import fastlmm_core as flm
+
+from . import NOT_CONVERGED, OK
+from .reading import one_line, read
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(context_settings=HELP, epilog="Exit codes: 0 done, 1 model or data, 2 usage, 3 not converged.")
+@click.version_option(flm.__version__, "-V", "--version", prog_name="fastlmm")
+def commands():
+    """Linear mixed models: lme4's formulas, Satterthwaite tests, certified optima.
+
+    DATA is a path (CSV, Parquet, Arrow, Feather; also globs and folders) or a shipped data set,
+    as dataset:sleepstudy.
+    """
+
+
+@commands.command()
+@click.argument("formula")
+@click.argument("data")
+@click.option("--ml", is_flag=True, help="Maximum likelihood in place of REML.")
+@click.option("--weights", metavar="COLUMN", help="Column of prior weights.")
+@click.option("--save", type=click.Path(dir_okay=False), help="Write the fit to this file, for predict.")
+@click.option("--report", type=click.Path(dir_okay=False), help="Write a page about the fit (HTML).")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print plain values (schema 1) in place of the summary."
+)
+@click.option("--progress", is_flag=True, help="Show stages on stderr.")
+def fit(formula, data, ml, weights, save, report, as_json, progress):
+    """Fit FORMULA to DATA; without random terms, by least squares.
+
+    --json prints what summary().to_dict() documents: formula, rows, fixed_effects, random_effects, criteria,
+    convergence, seconds; numbers that are missing are null.
+    """
+    for path in (save, report):
+        if path and not Path(path).absolute().parent.is_dir():
+            raise flm.DataError(f"there is no folder {Path(path).parent} to write {Path(path).name} in")
+    table = read(data)
+    result = _told(_fitted, formula, table, ml, weights, progress)
+    if save:
+        flm.save(result, save)
+    if report:
+        result.report(report)
+    summary = result.summary()
+    click.echo(json.dumps(summary.to_dict(), indent=2, allow_nan=False) if as_json else str(summary))
+    return OK if getattr(result, "converged", True) else NOT_CONVERGED
+
+
+def _fitted(formula, table, ml, weights, progress):
+    if not _has_bars(formula):
+        if ml:
+            raise flm.FormulaError("--ml is for models with random terms like (1 | group)")
+        if isinstance(table, str):
+            raise flm.DataError("models without random terms are fitted to one file that fits in memory")
+        return flm.lm(formula, table, weights=weights)
+    return flm.lmer(formula, table, reml=not ml, weights=weights, progress=progress or None)
+
+
+def _has_bars(formula: str) -> bool:
+    return "|" in re.sub(r"`[^`]*`", "", formula)
+
+
+def _told(work, *arguments):
+    """Call, with its warnings as lines on stderr."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        for kind in (flm.RankWarning, flm.ConvergenceWarning, flm.MonteCarloWarning):
+            warnings.simplefilter("always", kind)
+        result = work(*arguments)
+    for warning in caught:
+        click.echo(f"warning: {one_line(warning.message)}", err=True)
+    return result
+
+
+@commands.command()
+@click.argument("model", type=click.Path())
+@click.argument("data")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), help=".csv, .parquet or .arrow; CSV to stdout."
+)
+@click.option("--re", "effects", default="all", show_default=True, help="all, none, or groups: a,b.")
+@click.option("--new-levels", type=click.Choice(["error", "population"]), default="error", show_default=True)
+@click.option("--se", is_flag=True, help="Also standard errors.")
+@click.option("--interval", type=click.Choice(["mean", "observation", "new_cluster"]))
+@click.option("--level", type=click.FloatRange(0, 1, True, True), default=0.95, show_default=True)
+def predict(model, data, output, effects, new_levels, se, interval, level):
+    """Predict the rows of DATA with the fit in the file MODEL (made by fit --save).
+
+    Writes a row for each row of DATA, in its order: predicted, or mean, se, lower, upper.
+    """
+    if output and Path(output).suffix.lower() not in (".csv", ".parquet", ".arrow", ".feather"):
+        raise flm.DataError(f"{output}: predictions are written as .csv, .parquet or .arrow")
+    fitted = flm.load(model)
+    options = {"re": effects if effects in ("all", "none") else effects.split(",")}
+    options |= {"new_levels": new_levels, "se": se, "interval": interval, "level": level}
+    if isinstance(fitted, flm.LMResults):
+        if se or interval:
+            raise flm.ModelError("standard errors and intervals are for models with random terms")
+        options = {}
+    table = read(data)
+    if output and options:
+        fitted.predict(table, out=output, **options)
+        return OK
+    found = fitted.predict(table, **options)
+    _write(found.to_frame() if isinstance(found, pd.Series) else found, output)
+    return OK
+
+
+def _write(frame: pd.DataFrame, output) -> None:
+    kind = Path(output).suffix.lower() if output else ""
+    if not output:
+        click.echo(frame.to_csv(index=False), nl=False)
+    elif kind == ".csv":
+        frame.to_csv(output, index=False)
+    elif kind == ".parquet":
+        frame.to_parquet(output, index=False)
+    else:
+        frame.reset_index(drop=True).to_feather(output)
+
+
+@commands.command()
+@click.argument("formula")
+@click.argument("data")
+@click.option("--ml", is_flag=True, help="Maximum likelihood in place of REML.")
+@click.option("--weights", metavar="COLUMN", help="Column of prior weights.")
+def plan(formula, data, ml, weights):
+    """Say what a fit of FORMULA to DATA would do: terms, levels, sizes, engine; without fitting."""
+    click.echo(str(flm.plan(formula, read(data), reml=not ml, weights=weights)))
+
+
+@commands.command()
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def datasets(as_json):
+    """List the data sets that ship with the package."""
+    table = flm.list_datasets()
+    if as_json:
+        records = [{"name": name, **row} for name, row in zip(table.index, table.to_dict("records"))]
+        click.echo(json.dumps(records, indent=2))
+        return
+    width = max(map(len, table.index))
+    for name, row in table.iterrows():
+        click.echo(f"{name:<{width}}  {row['rows']:>6}  {row['description']}")
+
+
+@commands.command()
+def demo():
+    """Fit two classic data sets and show what a fit says."""
+    from fastlmm_core.demo import main
+
+    main()
