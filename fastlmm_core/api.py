@@ -34,8 +34,6 @@ from fastlmm_core.streaming import fit_stream
 
 __all__ = ["lm", "lmer", "load", "save"]
 
-SERIAL_ROWS = 20_000
-
 
 def lmer(
     formula,
@@ -120,7 +118,7 @@ def lmer(
         if not parsed.bars:
             raise FormulaError(f"{formula}\nhas no random term like (1 | group): fit it with lm, or add one")
         table = Table(data)
-        threads = _threads(n_threads, table.n)
+        threads = resolve_threads(n_threads)
     with clock("design"):
         design, spec, report = build_design(
             parsed, table, weights=weights, contrasts=contrasts, na_action=na_action,
@@ -171,7 +169,7 @@ def lm(formula, data, *, weights=None, contrasts=None, na_action="drop") -> LMRe
                 f"{formula}\nhas random terms ({', '.join(map(str, parsed.bars))}): fit it with lmer"
             )
         table = Table(data)
-        threads = _threads(None, table.n)
+        threads = resolve_threads(None)
     with clock("design"):
         design, spec, report = build_design(
             parsed, table, weights=weights, contrasts=contrasts, na_action=na_action, n_threads=threads
@@ -191,11 +189,6 @@ def lm(formula, data, *, weights=None, contrasts=None, na_action="drop") -> LMRe
         source = RowFrame(data, report.mask, report.index)
         rows = FitRows(design, source, estimates.beta, None, estimates.sigma2**0.5, n_threads=threads)
     return LMResults(facts, estimates, rows, spec, clock.seconds)
-
-
-def _threads(n_threads: int | None, n: int) -> int:
-    """Threads of the kernels; on few rows waking them up takes longer than the work."""
-    return 1 if n_threads is None and n < SERIAL_ROWS else resolve_threads(n_threads)
 
 
 def _linear_facts(parsed, data, design, report, weights) -> dict:

@@ -7,9 +7,6 @@ from fastlmm_core.crossprod.rows import add_random_effects, linear_predictor
 from fastlmm_core.errors import DataError
 from fastlmm_core.formula.spec import DesignSpec
 
-SERIAL_ROWS = 20_000
-"""Fewer rows are not worth waking threads for."""
-
 
 def chosen_factors(re, groups: tuple[str, ...]) -> list[int]:
     """Indices of the grouping factors that ``re`` asks for: ``"all"``, ``"none"`` or a list of names."""
@@ -47,11 +44,10 @@ def predict_new(
     rows = spec.evaluate(newdata, random=[groups[f] for f in factors])
     if rows.unknown and new_levels == "error":
         refuse_unknown(rows.unknown)
-    threads = 1 if rows.n < SERIAL_ROWS else None
-    values = linear_predictor(rows.atoms, rows.fixed, np.nan_to_num(beta), rows.n, n_threads=threads)
+    values = linear_predictor(rows.atoms, rows.fixed, np.nan_to_num(beta), rows.n)
     for f in factors:
         columns = [column for term in rows.terms if term.factor == f for column in term.columns]
-        add_random_effects(values, rows.codes[f], rows.atoms, columns, effects[f], n_threads=threads)
+        add_random_effects(values, rows.codes[f], rows.atoms, columns, effects[f])
     if rows.offset is not None:
         values += rows.offset
     for mask in (rows.missing, rows.missing_groups):

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SERIAL_ROWS 32768 /* waking up threads takes longer than reading so few rows */
+
 static flm_index smaller(flm_index a, flm_index b)
 {
     return a < b ? a : b;
@@ -38,7 +40,7 @@ flm_status flm_pass_direct(const flm_columns *columns, const double *weights, in
 {
     const size_t u = (size_t)columns->n_columns;
     int failed = 0;
-#pragma omp parallel num_threads(n_threads) if (n_pieces > 1)
+#pragma omp parallel num_threads(n_threads) if (n_pieces > 1 && bounds[n_pieces] > SERIAL_ROWS)
     {
         double *block = malloc(sizeof(double) * 2 * FLM_BLOCK * u);
         if (!block) {
@@ -143,7 +145,7 @@ static int radix_chunk(const flm_columns *columns, const double *weights, const 
 {
     const size_t u = (size_t)columns->n_columns;
     int failed = 0;
-#pragma omp parallel num_threads(n_threads) if (chunk->m > 16 * FLM_BLOCK)
+#pragma omp parallel num_threads(n_threads) if (chunk->m > SERIAL_ROWS)
     {
         double *block = malloc(sizeof(double) * FLM_BLOCK * u);
         if (!block) {

@@ -184,7 +184,8 @@ flm_status flm_chain_factorize(const flm_chain *self, const double *const *Lambd
     outcome outcomes[MAX_CHUNKS];
     flm_status status[MAX_CHUNKS];
 #ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic, 1) num_threads(n_threads) if (n_threads > 1 && chunks > 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(n_threads) \
+    if (n_threads > 1 && chunks > 1 && self->nodes[0] > 16 * NODES_PER_CHUNK)
 #endif
     for (flm_index c = 0; c < chunks; c++)
         status[c] = factorize_span(self, Lambda, chunk_span(self, chunks, c), sums + c * size, outcomes + c);
@@ -401,7 +402,8 @@ flm_status flm_chain_backward(const flm_chain *self, const double *v, double *co
         return FLM_NO_MEMORY;
     flm_status status[MAX_CHUNKS];
 #ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic, 1) num_threads(n_threads) if (n_threads > 1 && chunks > 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(n_threads) \
+    if (n_threads > 1 && chunks > 1 && self->nodes[0] > 16 * NODES_PER_CHUNK)
 #endif
     for (flm_index c = 0; c < chunks; c++) {
         double *chunk_F[FLM_MAX_DEPTH], *chunk_GG[FLM_MAX_DEPTH], *next = sums + c * size;

@@ -152,7 +152,8 @@ flm_status flm_chain_inner(const flm_chain *self, const double *const *g, int r,
     }
     flm_status status[MAX_CHUNKS];
 #ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic, 1) num_threads(n_threads) if (n_threads > 1 && chunks > 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(n_threads) \
+    if (n_threads > 1 && chunks > 1 && self->nodes[0] > 16 * NODES_PER_CHUNK)
 #endif
     for (flm_index c = 0; c < chunks; c++)
         status[c] = inner_span(&ask, w, chunk_span(self, chunks, c), k_max, sums + c * n_sums);

@@ -402,7 +402,8 @@ static flm_status run_all(task *job, double *total, flm_index *bad_level, int n_
         return FLM_NO_MEMORY;
     flm_status status[MAX_CHUNKS];
 #ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic, 1) num_threads(n_threads) if (n_threads > 1 && chunks > 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(n_threads) \
+    if (n_threads > 1 && packs > 16 * PACKS_PER_CHUNK)
 #endif
     for (flm_index c = 0; c < chunks; c++)
         status[c] = run(job, packs * c / chunks, packs * (c + 1) / chunks, sums + c * n_sums);

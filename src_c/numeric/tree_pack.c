@@ -123,7 +123,7 @@ flm_status flm_levels_pack(flm_index levels, int k, int u, flm_index ld, const d
     flm_status status[MAX_CHUNKS];
     flm_index bad[MAX_CHUNKS];
 #ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic, 1) num_threads(n_threads) if (n_threads > 1 && chunks > 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(n_threads) if (n_threads > 1 && chunks > 16)
 #endif
     for (flm_index c = 0; c < chunks; c++)
         status[c] = pack_chunk(&job, boundary(levels, chunks, c), boundary(levels, chunks, c + 1),

@@ -112,8 +112,8 @@ def test_no_factor():
 @pytest.mark.parametrize("levels", [[500], [300, 50]])
 def test_bits_do_not_depend_on_threads(monkeypatch, way, levels):
     force(monkeypatch, way)
-    monkeypatch.setattr(gram, "RECORDS_BYTES", 1 << 20)
-    example = grouped(30_000, levels, q=2, weighted=True, shuffle=way != "shared")
+    monkeypatch.setattr(gram, "RECORDS_BYTES", 1 << 21)
+    example = grouped(80_000, levels, q=2, weighted=True, shuffle=way != "shared")
     one, *others = (build_cross_products(example, n_threads=t)[0] for t in (1, 2, 3))
     for other in others:
         np.testing.assert_array_equal(one.C, other.C)

@@ -178,7 +178,7 @@ def big(rng, sizes):
 
 
 def test_threads_give_the_same_bits():
-    cp = big(np.random.default_rng(4), (5003,))
+    cp = big(np.random.default_rng(4), (18_003,))
     Lambda = [np.array([[0.7, 0.0], [-0.2, 0.4]])]
     Q, v = np.eye(3), np.array([0.1, -0.2, 0.3, 1.0])
     outcomes = []
@@ -196,7 +196,7 @@ def test_threads_give_the_same_bits():
 
 def test_threads_give_the_same_bits_nested():
     rng = np.random.default_rng(5)
-    X, y, factors, _ = problem(12, n=6000, sizes=((3000, 2), (200, 1)))
+    X, y, factors, _ = problem(12, n=18_000, sizes=((9000, 2), (200, 1)))
     codes = [c for c, _ in factors]
     U = np.column_stack([X, y, *(Z for _, Z in factors)])
     R = []
@@ -204,10 +204,10 @@ def test_threads_give_the_same_bits_nested():
         block = np.zeros((c.max() + 1, Z.shape[1], U.shape[1]))
         np.add.at(block, c, Z[:, :, None] * U[:, None, :])
         R.append(block)
-    parent = np.empty(3000, np.int32)
+    parent = np.empty(9000, np.int32)
     parent[codes[0]] = codes[1]
     small = statistics(*problem(12, sizes=((12, 2), (4, 1)))[:3])
-    cp = replace(small, C=U.T @ U, R=tuple(R), levels=(3000, 200), parent=(parent,))
+    cp = replace(small, C=U.T @ U, R=tuple(R), levels=(9000, 200), parent=(parent,))
     Lambda = [random_lambda(rng, 2), random_lambda(rng, 1)]
     v = np.array([0.1, -0.2, 0.3, 1.0])
     outcomes = []
