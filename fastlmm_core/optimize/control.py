@@ -18,8 +18,9 @@ class Control:
         rounding error where that is larger.
     max_iter : Newton iterations of one start.
     n_starts : number of starting values; None lets the model decide.
-    probes : random probes of the iterative engine; None lets it decide.
-    mc_error : largest Monte Carlo error accepted from it, in standard errors.
+    probes : random probes of the iterative engine per random-effect column; None means 50.
+    mc_error : largest Monte Carlo error of a theta accepted from it, in standard errors; probes
+        are added until it holds.  None: whatever the probes give, stated in the summary.
     seed : of the probes and of further starting values.
 
     Raises

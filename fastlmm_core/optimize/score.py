@@ -41,7 +41,7 @@ FIRST_TARGET = 1e-4
 SHARE = 0.01
 """The decrement stops below this share of what the probes' error contributes to it."""
 TARGET = 1e-10
-MAX_PROBES = 1000
+MAX_PROBES = 2000
 SOLVED = "score below its Monte Carlo error"
 
 

@@ -111,7 +111,9 @@ class MixedSummary(Summary):
     def _criterion_text(self) -> str:
         if self._fit._estimates.reml:
             criterion = format_one(round(self._fit._estimates.reml_criterion, 1), 7)
-            return f"REML criterion at convergence: {criterion}"
+            errors = self._fit.convergence.monte_carlo
+            known = "" if errors is None else f" (an estimate, sd {2.0 * errors.loglik_sd:.2g})"
+            return f"REML criterion at convergence: {criterion}{known}"
         return render.named_text(*self._criteria())
 
     def _counts(self) -> str:

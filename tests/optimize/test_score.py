@@ -122,7 +122,7 @@ def test_the_summary_and_the_log_likelihood_say_what_they_are():
     formula = "y ~ x + (1 | user) + (1 | item)"
     fit = flm.lmer(formula, data, control=flm.Control(engine="iterative", probes=8))
     text = str(fit.summary())
-    assert "Monte Carlo: 8 probes" in text and "average information" in text
+    assert "(an estimate, sd" in text and "Monte Carlo: 8 probes" in text and "average information" in text
     assert fit.convergence.monte_carlo.loglik_sd > 0.05
     with pytest.warns(MonteCarloWarning, match="estimate with sd"):
         assert np.isfinite(fit.llf)
