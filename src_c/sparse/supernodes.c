@@ -49,9 +49,14 @@ static void forest_free(forest *t)
     free(t->nc), free(t->ni), free(t->zeros), free(t->peak), free(t->children);
 }
 
-static int32_t merged(const forest *t, int32_t s)
+/* The node that s ended in; paths are halved on the way. */
+static int32_t merged(forest *t, int32_t s)
 {
-    while (t->into[s] != -1) s = t->into[s];
+    while (t->into[s] != -1) {
+        const int32_t up = t->into[s];
+        if (t->into[up] != -1) t->into[s] = t->into[up];
+        s = up;
+    }
     return s;
 }
 
