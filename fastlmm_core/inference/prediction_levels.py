@@ -9,7 +9,7 @@ the cross-products alone (coordinates of the engine throughout):
 * one factor: K is block diagonal,
 * nested factors: K between a level and its ancestors, outermost first
   (Takahashi's recursion on blocks),
-* crossed factors: K of all factors but the eliminated one as a dense matrix.
+* crossed factors: K of all factors but the eliminated one, see `prediction_crossed`.
 
 Codes are (n,) int per factor, -1 where a row has no level; ``z`` is (n, k) per factor
 and 0 where a factor is left out.
@@ -19,28 +19,12 @@ import numpy as np
 from scipy import sparse
 
 from fastlmm_core.crossprod.statistics import CrossProducts
-from fastlmm_core.errors import ModelError
 
 Codes = list[np.ndarray]
 Rows = list[np.ndarray]
 
-DENSE_LIMIT = 12_000
-"""Largest dense covariance (random effects of the factors that are not eliminated) of crossed factors."""
-
 CHUNK = 4_000_000
 """Numbers held at once by work over rows."""
-
-
-def level_covariance(products: CrossProducts, Lambda, columns) -> "LevelCovariance":
-    """K of one model at ``Lambda`` (per factor k x k); ``columns`` (r,) are X's positions in U.
-
-    Raises
-    ------
-    ModelError : crossed factors whose dense part has over `DENSE_LIMIT` columns.
-    """
-    if products.structure == "tree":
-        return NestedCovariance(products, Lambda, columns)
-    return CrossedCovariance(products, Lambda, columns)
 
 
 def shrunk(A: np.ndarray, Lambda: np.ndarray) -> np.ndarray:
@@ -229,7 +213,7 @@ class NestedCovariance(LevelCovariance):
                 vector.append(np.where(there[:, None], z[g][rows], 0.0))
             strange[rows] = ~chain
             v = np.concatenate(vector, 1)
-            out[rows] = _quadratic(self.joint[d], codes[f][rows], v)
+            out[rows] = block_quadratic(self.joint[d], codes[f][rows], v)
         rows = np.flatnonzero(strange)
         if len(rows):
             out[rows] = self._quadratic_by_solving([c[rows] for c in codes], [v[rows] for v in z])
@@ -245,7 +229,7 @@ class NestedCovariance(LevelCovariance):
         return out
 
 
-def _quadratic(blocks, codes, v):
+def block_quadratic(blocks, codes, v):
     """``v_r' blocks[codes_r] v_r`` in chunks of rows."""
     out, width = np.empty(len(codes)), v.shape[1]
     step = max(1, CHUNK // max(1, width * width))
@@ -261,115 +245,3 @@ def _subtract_by(target: np.ndarray, at: np.ndarray, blocks: np.ndarray) -> None
     size = blocks.shape[2]
     sums = sparse.csr_array((np.ones(len(at)), (at, np.arange(len(at)))), (levels, len(at)))
     target[:, :, width - size :] -= (sums @ blocks.reshape(len(at), -1)).reshape(levels, k, size)
-
-
-class CrossedCovariance(LevelCovariance):
-    """Crossed factors: the leaf ``order[0]`` eliminated, the others dense.
-
-    ``D_i = Lambda (I + Lambda'A_i Lambda)^-1 Lambda'`` for the leaf and N its coupling to the
-    other factors c: ``K_cc = Lambda_c (I + Lambda_c'(A_cc - N'D N) Lambda_c)^-1 Lambda_c'`` and, for a
-    row with z_i and z_c, ``z'K z = z_i'D z_i + a'K_cc a`` with ``a = z_c - N'D z_i``.
-    """
-
-    def __init__(self, products: CrossProducts, Lambda, columns):
-        super().__init__(products, Lambda)
-        self.leaf, self.stacked = products.order[0], list(products.order[1:])
-        sizes = [self.levels[f] * self.k[f] for f in self.stacked]
-        self.offset = np.cumsum([0, *sizes])
-        m = int(self.offset[-1])
-        if m > DENSE_LIMIT:
-            raise ModelError(
-                f"errors of predicted random effects of crossed factors need a dense matrix of {m} x {m} "
-                f"({8 * m * m / 2**30:.0f} GiB and {m**3 / 1e12:.0f}e12 operations); the limit is "
-                f"{DENSE_LIMIT}; without random effects (re='none') they do not"
-            )
-        own = [R[:, :, z] for R, z in zip(products.R, products.z, strict=True)]
-        self._D = shrunk(own[self.leaf], self.Lambda[self.leaf])
-        D = _block_diagonal(self._D)
-        self._N = sparse.hstack([_pair(products, self.leaf, g) for g in self.stacked], format="csr")
-        self._DN = (D @ self._N).tocsr()
-        A = self._stacked_blocks(products, own)
-        L = sparse.block_diag(
-            [sparse.kron(sparse.eye_array(self.levels[f]), self.Lambda[f]) for f in self.stacked]
-        )
-        A = L.T @ (A - self._N.T @ self._DN) @ L
-        inner = np.ascontiguousarray(A.todense())
-        inner[np.diag_indices(m)] += 1.0
-        dense = np.linalg.inv(inner)
-        dense = 0.5 * (dense + dense.T)
-        self.Kcc = np.asarray(L @ (L @ dense).T)
-        self.TG = self.apply([R[:, :, columns] for R in products.R])
-
-    def _stacked_blocks(self, products, own):
-        blocks = [[None] * len(self.stacked) for _ in self.stacked]
-        for a, f in enumerate(self.stacked):
-            blocks[a][a] = _block_diagonal(own[f])
-            for b in range(a + 1, len(self.stacked)):
-                blocks[a][b] = _pair(products, f, self.stacked[b])
-                blocks[b][a] = blocks[a][b].T
-        return sparse.block_array(blocks, format="csr")
-
-    def apply(self, rhs: Rows) -> Rows:
-        columns = rhs[0].shape[2]
-        r = rhs[self.leaf]
-        c = np.concatenate([rhs[f].reshape(-1, columns) for f in self.stacked])
-        x = self.Kcc @ (c - self._DN.T @ r.reshape(-1, columns))
-        out: Rows = [np.empty(0)] * len(self.k)
-        out[self.leaf] = self._D @ r - (self._DN @ x).reshape(r.shape)
-        for q, f in enumerate(self.stacked):
-            out[f] = x[self.offset[q] : self.offset[q + 1]].reshape(self.levels[f], self.k[f], columns)
-        return out
-
-    def _reduced(self, codes: Codes, z: Rows):
-        """``a = z_c - N'D z_i`` as sparse rows (n, m)."""
-        n = len(codes[0])
-        a = -_design(codes[self.leaf], z[self.leaf], self.levels[self.leaf]) @ self._DN
-        parts = [_design(codes[f], z[f], self.levels[f]) for f in self.stacked]
-        return sparse.csr_array(a + sparse.hstack(parts, format="csr")), n
-
-    def quadratic(self, codes: Codes, z: Rows) -> np.ndarray:
-        a, n = self._reduced(codes, z)
-        f = self.leaf
-        seen = codes[f] >= 0
-        out = _quadratic(self._D, np.where(seen, codes[f], 0), z[f] * seen[:, None])
-        step = max(1, CHUNK // max(1, len(self.Kcc)))
-        for start in range(0, n, step):
-            part = a[start : start + step]
-            rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
-            product = (part @ self.Kcc)[rows, part.indices] * part.data
-            out[start : start + step] += np.bincount(rows, product, part.shape[0])
-        return out
-
-    def cross(self, codes: Codes, z: Rows, other_codes: Codes, other_z: Rows) -> np.ndarray:
-        a, _ = self._reduced(codes, z)
-        b = a if other_z is z else self._reduced(other_codes, other_z)[0]
-        f = self.leaf
-        same = (codes[f][:, None] == other_codes[f][None, :]) & (codes[f] >= 0)[:, None]
-        own = np.einsum("nk,nkl->nl", z[f], self._D[np.maximum(codes[f], 0)]) @ other_z[f].T
-        # few rows meet few levels: only those rows and columns of K_cc are read
-        used = np.unique(np.concatenate([a.indices, b.indices]))
-        a, b = a[:, used].toarray(), b[:, used].toarray()
-        return np.where(same, own, 0.0) + a @ (self.Kcc[np.ix_(used, used)] @ b.T)
-
-
-def _block_diagonal(blocks):
-    G, k, _ = blocks.shape
-    return sparse.bsr_array((blocks, np.arange(G), np.arange(G + 1)), (G * k, G * k)).tocsr()
-
-
-def _pair(products: CrossProducts, f: int, g: int):
-    """``Z_f'W Z_g`` of two crossed factors, sparse."""
-    shape = tuple(products.levels[h] * len(products.z[h]) for h in (f, g))
-    if (f, g) in products.pairs:
-        pair = products.pairs[f, g]
-        return sparse.bsr_array((pair.blocks, pair.indices, pair.indptr), shape).tocsr()
-    return _pair(products, g, f).T.tocsr()
-
-
-def _design(codes, z, levels):
-    """Rows of Z of one factor (n, levels k), sparse."""
-    n, k = z.shape
-    rows = np.flatnonzero(codes >= 0)
-    indptr = np.concatenate([[0], np.cumsum((codes >= 0) * k)])
-    indices = (codes[rows].astype(np.int64)[:, None] * k + np.arange(k)).ravel()
-    return sparse.csr_array((z[rows].ravel(), indices, indptr), (n, levels * k))

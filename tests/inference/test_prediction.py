@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.linalg import block_diag
 
 import fastlmm_core as flm
-from fastlmm_core.inference import prediction_levels
+from fastlmm_core.inference import prediction_crossed
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.ConvergenceWarning")
 
@@ -229,10 +229,23 @@ def test_options(fits):
         fits["slopes"].predict(interval="mean", level=95)
 
 
+@pytest.mark.parametrize("name", ["crossed", "three"])
+def test_conjugate_gradients_give_what_the_dense_matrix_gives(frame, monkeypatch, name):
+    formula, weights = MODELS[name]
+    dense = flm.lmer(formula, frame, weights=weights)
+    expected = dense.predict(interval="mean"), dense.influence("item").cooks_distance
+    monkeypatch.setattr(prediction_crossed, "DENSE_LIMIT", 3)
+    fit = flm.lmer(formula, frame, weights=weights)
+    np.testing.assert_allclose(fit.predict(interval="mean"), expected[0], rtol=1e-6)
+    np.testing.assert_allclose(fit.influence("item").cooks_distance, expected[1], rtol=1e-8)
+
+
 def test_crossed_factors_over_the_limit_say_so(frame, monkeypatch):
-    monkeypatch.setattr(prediction_levels, "DENSE_LIMIT", 3)
+    monkeypatch.setattr(prediction_crossed, "DENSE_LIMIT", 3)
     fit = flm.lmer(MODELS["crossed"][0], frame)
-    with pytest.raises(flm.ModelError, match="6 x 6"):
+    assert fit.predict(frame[:3], se=True)["se"].notna().all()
+    monkeypatch.setattr(prediction_crossed, "MOST_WORK", 5e4)
+    with pytest.raises(flm.ModelError, match="49 rows"):
         fit.predict(se=True)
     assert fit.predict(re="none", se=True)["se"].notna().all()
 
