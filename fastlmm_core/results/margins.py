@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.data.table import FACTOR
 from fastlmm_core.errors import DataError, FormulaError
 from fastlmm_core.inference import adjust as simultaneous
 from fastlmm_core.inference.distributions import t_quantile
@@ -18,7 +19,8 @@ from fastlmm_core.inference.grid import (
     slope_functions,
     variable_names,
 )
-from fastlmm_core.results.fitrows import AbsentRows
+from fastlmm_core.results.fitrows import FitRows
+from fastlmm_core.results.streamrows import StatisticsRows
 
 
 class MarginalMeans(NamedTuple):
@@ -50,11 +52,36 @@ class _Columns:
         self.rows, self.frame = rows, None
 
     def __call__(self, name: str) -> pd.Series:
-        if isinstance(self.rows, AbsentRows):
+        if not isinstance(self.rows, FitRows):
             raise DataError(f"this fit has no data rows: give the values of {name!r} by at")
         if self.frame is None:
             self.frame = self.rows.frame
         return self.frame[name]
+
+
+def column_moments(rows: StatisticsRows, fixed) -> tuple[np.ndarray, np.ndarray]:
+    """Means (r,) of the kept columns of X, and R with ``R'R = X'X``, from sums over rows.
+
+    The sums are those of ``X A`` and of the constant 1.
+    """
+    x = rows.layout.x[rows.kept]
+    M, inverse = rows.moments, np.linalg.inv(fixed.A)
+    R = np.linalg.cholesky(M[np.ix_(x, x)]).T @ inverse
+    return M[-1, x] @ inverse / M[-1, -1], np.linalg.qr(R, mode="r")
+
+
+def _known_means(fit) -> dict:
+    """Means of the numbers that are columns of X, for fits made from sums over rows."""
+    if not isinstance(fit._rows, StatisticsRows):
+        return {}
+    means, spec, known = column_moments(fit._rows, fit._solved.fixed)[0], fit._spec, {}
+    place = {int(j): i for i, j in enumerate(fit._kept)}
+    for term in spec.fixed_terms:
+        if len(term.pieces) == 1 == len(term.columns) and term.columns[0] in place:
+            piece = spec.pieces[term.pieces[0]]
+            if piece.piece.is_column and piece.kind != FACTOR:
+                known[piece.piece.text] = float(means[place[term.columns[0]]])
+    return known
 
 
 def margins(fit, specs, at, var, weights: str) -> Margins:
@@ -62,7 +89,7 @@ def margins(fit, specs, at, var, weights: str) -> Margins:
     if weights not in ("equal", "proportional"):
         raise ValueError(f"weights are 'equal' or 'proportional', found {weights!r}")
     read = _Columns(fit._rows)
-    variables = grid_variables(fit._spec, read, at)
+    variables = grid_variables(fit._spec, read, _known_means(fit) | dict(at or {}))
     names = [*specs.names, *specs.by]
     _check_names(names, var, variables)
     if var is not None:

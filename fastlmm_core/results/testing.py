@@ -13,8 +13,15 @@ from fastlmm_core.inference.distributions import f_upper, t_quantile, t_two_side
 from fastlmm_core.inference.emmeans import read_specs
 from fastlmm_core.inference.tests import AdjustedTests, Method, Satterthwaite
 from fastlmm_core.results.coefficients import choose
-from fastlmm_core.results.fitrows import AbsentRows
-from fastlmm_core.results.margins import MarginalMeans, contrasts_frame, margins, means_frame
+from fastlmm_core.results.fitrows import FitRows
+from fastlmm_core.results.margins import (
+    MarginalMeans,
+    column_moments,
+    contrasts_frame,
+    margins,
+    means_frame,
+)
+from fastlmm_core.results.streamrows import StatisticsRows
 
 
 class Testing:
@@ -37,7 +44,7 @@ class Testing:
     def _representative(self) -> Rows:
         """Rows with the linear relations of the design."""
         if "_representative_rows" not in self.__dict__:
-            design = None if isinstance(self._rows, AbsentRows) else self._rows.design
+            design = self._rows.design if isinstance(self._rows, FitRows) else None
             rows = representative_rows(design, self._spec, self._kept)
             self.__dict__["_representative_rows"] = rows
         return self.__dict__["_representative_rows"]
@@ -45,8 +52,8 @@ class Testing:
     def _is_estimable(self, L: np.ndarray) -> np.ndarray:
         if len(self._kept) == len(self._names):
             return np.ones(len(L), bool)
-        absent = isinstance(self._rows, AbsentRows)
-        return estimable(L, self._kept, None if absent else alias_relations(self._representative))
+        known = isinstance(self._rows, FitRows)
+        return estimable(L, self._kept, alias_relations(self._representative) if known else None)
 
     def contrast(self, L, rhs=0.0, ddf: str | None = None, joint: bool = False, level: float = 0.95):
         """Test linear combinations of the fixed effects, ``L beta = rhs``.
@@ -150,6 +157,8 @@ class Testing:
 
     def _triangle(self) -> np.ndarray:
         """R with ``R'R = X'X`` of the kept columns, which types I and II are about (as in lmerTest)."""
+        if isinstance(self._rows, StatisticsRows):
+            return column_moments(self._rows, self._solved.fixed)[1]
         return weighted_triangle(self._rows.design, self._kept)
 
     def emmeans(

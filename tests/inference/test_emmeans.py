@@ -164,6 +164,22 @@ def test_a_loaded_fit_needs_values_of_its_numbers(tmp_path):
         again.emmeans("recipe")
 
 
+def test_fits_made_from_statistics_know_means_and_sums_of_squares():
+    data = table("unbalanced")
+    formula = "y ~ a * b + x + (1 | g)"
+    whole = flm.lmer(formula, data, weights="w")
+    plan = flm.plan(formula, data, weights="w")
+    stats = plan.accumulate(data.iloc[:100]).merge(plan.accumulate(data.iloc[100:]))
+    fit = flm.fit(stats)
+    for a, b in zip(fit.emmeans("pairwise ~ a"), whole.emmeans("pairwise ~ a")):
+        pd.testing.assert_frame_equal(a, b, rtol=1e-6)
+    for type in (1, 2, 3):
+        pd.testing.assert_frame_equal(fit.anova(type), whole.anova(type), rtol=1e-6)
+    pd.testing.assert_frame_equal(fit.contrast("x"), whole.contrast("x"), rtol=1e-6)
+    with pytest.raises(flm.DataError, match="rows"):
+        fit.emmeans("a", weights="proportional")
+
+
 @pytest.mark.parametrize(
     "call, error, message",
     [
