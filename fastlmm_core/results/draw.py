@@ -62,6 +62,26 @@ def quantiles(ax, points, line, label, max_points):
     return plain(ax)
 
 
+def influence(ax, distance, levels, group, label):
+    """Cook's distances (levels,) as stems, the ``label`` largest with their names."""
+    position = np.arange(len(distance))
+    ax.vlines(position, 0.0, distance, color=BLUE, lw=1.2 if len(distance) <= 200 else 0.6)
+    shown = np.where(np.isfinite(distance), distance, -1.0)
+    for place in np.argsort(-shown, kind="stable")[:label]:
+        if shown[place] > 0:
+            ax.annotate(
+                levels[place], (place, distance[place]), (0, 2), textcoords="offset points", ha="center",
+                va="bottom", fontsize="small", color=DARK,
+            )  # fmt: skip
+    ax.set(xlabel=f"{group}, {len(distance):,} levels in order", ylabel="Cook's distance")
+    ax.set_ylim(bottom=0.0)
+    ax.margins(y=0.12)
+    lost = int((~np.isfinite(distance)).sum())
+    if lost:
+        note(ax, f"{lost:,} levels without which a coefficient cannot be estimated are left out")
+    return plain(ax)
+
+
 def caterpillar(ax, table, column, group, level, max_levels):
     """Intervals in order of the estimates; those that leave out zero in colour."""
     total = len(table)

@@ -202,6 +202,23 @@ class PlotAccessor:
         center = [float(self._fit.params.get(name, 0.0)) for name in names]
         return draw.shrinkage(ax, table, names, size, center, group, max_groups)
 
+    def influence(self, by=None, ax=None, *, label=5):
+        """Cook's distance of each group, the largest with their names.
+
+        Parameters
+        ----------
+        by : grouping factor, column of the data, or labels of the rows used
+            The grouping factor with the fewest levels by default.
+        ax : Axes, optional
+        label : int
+            How many groups are named.
+        """
+        group = min(self._fit.ngroups, key=self._fit.ngroups.get) if by is None else by
+        found = self._fit.influence(group).cooks_distance
+        (ax,) = new_axes(1, ax, width=6.4, height=3.8)
+        levels = [str(level) for level in found.index]
+        return draw.influence(ax, found.to_numpy(), levels, found.index.name, label)
+
     def profile(self, which=None, ax=None):
         """The profile likelihood, as ``fit.profile(which).plot()`` draws it."""
         return self._fit.profile(which=which).plot(ax=ax)
