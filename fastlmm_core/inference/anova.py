@@ -102,6 +102,11 @@ def weighted_triangle(design, kept: np.ndarray, weights=None) -> np.ndarray:
     return triangle(atoms, columns, design.n)
 
 
+def gram_triangle(gram: np.ndarray, A: np.ndarray) -> np.ndarray:
+    """R with ``R'R = X'X`` from the cross-products of ``X A``."""
+    return np.linalg.qr(np.linalg.cholesky(gram).T @ np.linalg.inv(A), mode="r")
+
+
 def doolittle(R: np.ndarray) -> np.ndarray:
     """L' of ``X'X = L D L'`` from R: rows scaled to a unit diagonal."""
     return R / np.diag(R)[:, None]

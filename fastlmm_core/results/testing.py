@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.errors import RankWarning
-from fastlmm_core.inference.anova import term_hypotheses, type_number, weighted_triangle
+from fastlmm_core.inference.anova import gram_triangle, term_hypotheses, type_number, weighted_triangle
 from fastlmm_core.inference.cells import Rows, alias_relations, estimable, representative_rows
 from fastlmm_core.inference.contrasts import hypotheses
 from fastlmm_core.inference.distributions import f_upper, t_quantile, t_two_sided
@@ -14,13 +14,7 @@ from fastlmm_core.inference.emmeans import read_specs
 from fastlmm_core.inference.tests import AdjustedTests, Method, Satterthwaite
 from fastlmm_core.results.coefficients import choose
 from fastlmm_core.results.fitrows import FitRows
-from fastlmm_core.results.margins import (
-    MarginalMeans,
-    column_moments,
-    contrasts_frame,
-    margins,
-    means_frame,
-)
+from fastlmm_core.results.margins import MarginalMeans, contrasts_frame, margins, means_frame
 from fastlmm_core.results.streamrows import StatisticsRows
 
 
@@ -157,8 +151,14 @@ class Testing:
 
     def _triangle(self) -> np.ndarray:
         """R with ``R'R = X'X`` of the kept columns, which types I and II are about (as in lmerTest)."""
-        if isinstance(self._rows, StatisticsRows):
-            return column_moments(self._rows, self._solved.fixed)[1]
+        solved, rows = self._solved, self._rows
+        products = getattr(solved, "products", None)
+        if products is not None and not products.weighted:  # the fit's own sums are X'X
+            x = products.x[self._kept]
+            return gram_triangle(products.C[np.ix_(x, x)], solved.fixed.A)
+        if isinstance(rows, StatisticsRows):
+            x = rows.layout.x[rows.kept]
+            return gram_triangle(rows.moments[np.ix_(x, x)], solved.fixed.A)
         return weighted_triangle(self._rows.design, self._kept)
 
     def emmeans(

@@ -117,10 +117,10 @@ def test_type_one_of_a_linear_model_is_sequential():
 
 def test_many_rows_give_the_same_hypotheses(monkeypatch):
     table = unbalanced()
-    fit = flm.lmer("y ~ a * b + x + (1 | g)", table)
+    fit = flm.lmer("y ~ a * b + x + (1 | g)", table, weights="w")
     monkeypatch.setattr(cells, "BLOCK", 170)
     monkeypatch.setattr(cells, "MOST_CELLS", 2)
-    again = flm.lmer("y ~ a * b + x + (1 | g)", table)
+    again = flm.lmer("y ~ a * b + x + (1 | g)", table, weights="w")
     for type in (1, 2, 3):
         pd.testing.assert_frame_equal(again.anova(type), fit.anova(type), rtol=1e-8)
 
