@@ -150,7 +150,8 @@ cdef class SchurValues:
         cdef flm_crossed *s = &self.s
         s.levels, s.k, s.n_stacked = row_ptr.shape[0] - 1, leaf["A"].shape[1], width.shape[0]
         s.m, s.n_units = offset[s.n_stacked], unit[s.n_stacked]
-        s.offset, s.unit, s.width, s.row_ptr, s.index = &offset[0], &unit[0], &width[0], &row_ptr[0], &index[0]
+        s.offset, s.unit, s.width = &offset[0], &unit[0], &width[0]
+        s.row_ptr, s.index = &row_ptr[0], &index[0]
         s.col_ptr, s.entry, s.level = &col_ptr[0], &entry[0], &level[0]
         s.stacked_ptr, s.stacked_unit = &stacked_ptr[0], &stacked_unit[0]
         s.stacked_start, s.stacked_value = &stacked_start[0], &stacked_value[0]

@@ -22,8 +22,8 @@ cdef extern from "flm_blas.h" nogil:
                       double *, int *) noexcept nogil
         void (*dsyrk)(char *, char *, int *, int *, double *, double *, int *, double *, double *,
                       int *) noexcept nogil
-        void (*dgemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *,
-                      double *, int *) noexcept nogil
+        void (*dgemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *,
+                      double *, double *, int *) noexcept nogil
 
 
 cdef extern from "flm_sparse.h" nogil:
@@ -172,7 +172,7 @@ def elimination_tree(const int64_t[::1] ptr not None, const int32_t[::1] idx not
 
 def supernodes(const int32_t[::1] parent not None, const int64_t[::1] count not None,
                const int32_t[::1] weight not None):
-    """(positions in the final order, units of each node as pointers, parents of nodes); weight by position."""
+    """(positions in the final order, pointers to each node's units, parents of nodes); weight by position."""
     cdef int64_t n = parent.shape[0], nodes
     if n < 1 or count.shape[0] != n or weight.shape[0] != n:
         raise ValueError("supernodes: sizes do not agree")
@@ -236,8 +236,8 @@ cdef class Panels:
         f.start, f.row_ptr, f.rows, f.rel, f.panel = &start[0], &row_ptr[0], &rows[0], &rel[0], &panel[0]
         f.child_ptr, f.child, f.task, f.top = &child_ptr[0], &child[0], &task[0], &top[0]
         self.size = panel[f.nodes]
-        arrays.update(first=first, child_ptr=child_ptr, child=child, panel=panel, rows=rows, rel=rel, start=start,
-                      task=task, top=top)
+        arrays.update(first=first, child_ptr=child_ptr, child=child, panel=panel, rows=rows, rel=rel,
+                      start=start, task=task, top=top)
         raise_for(flm_factor_tasks(f.nodes, f.first, f.row_ptr, f.parent, &start[0], &task[0], &top[0],
                                    &f.n_tasks, &f.n_top, &share))
         if share < LEAST_SHARE:
@@ -281,8 +281,8 @@ cdef class Panels:
         if values.shape[0] != self.n_values:
             raise ValueError("the values do not fit the pattern")
         with nogil:
-            status = flm_factor_numeric(&self.f, &BLAS, self.n_values, &self.target[0], &values[0], shift, &L[0],
-                                        &logdet)
+            status = flm_factor_numeric(&self.f, &BLAS, self.n_values, &self.target[0], &values[0], shift,
+                                        &L[0], &logdet)
         raise_for(status)
         return logdet
 

@@ -76,9 +76,9 @@ typedef struct {
 
 /* Cuts the tree: task (nodes), top (nodes) as in flm_factor, start (nodes); their numbers in n_tasks, n_top;
  * share of the work that is in tasks, 0 when there is little work in all. */
-flm_status flm_factor_tasks(int64_t nodes, const int64_t *first, const int64_t *row_ptr, const int32_t *parent,
-                            int32_t *start, int32_t *task, int32_t *top, int64_t *n_tasks, int64_t *n_top,
-                            double *share);
+flm_status flm_factor_tasks(int64_t nodes, const int64_t *first, const int64_t *row_ptr,
+                            const int32_t *parent, int32_t *start, int32_t *task, int32_t *top,
+                            int64_t *n_tasks, int64_t *n_top, double *share);
 
 /* Fills rows and rel.  ptr, idx: full adjacency; order, inverse: final.  FLM_BAD_ARGUMENT when row_ptr
  * does not agree with the pattern. */

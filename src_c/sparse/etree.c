@@ -10,7 +10,7 @@ void flm_etree(int64_t n, const int64_t *ptr, const int32_t *idx, const int32_t 
         const int32_t vertex = order[j];
         for (int64_t p = ptr[vertex]; p < ptr[vertex + 1]; p++) {
             int32_t i = inverse[idx[p]];
-            while (i != -1 && i < j) { /* climb from i to the root of what is known, which becomes j's child */
+            while (i != -1 && i < j) { /* climb to the root of what is known: j's child */
                 const int32_t up = ancestor[i];
                 ancestor[i] = (int32_t)j;
                 if (up == -1) parent[i] = (int32_t)j;

@@ -314,8 +314,8 @@ flm_status flm_minimum_degree(int64_t n, const int64_t *ptr, const int32_t *idx,
     g->chain = malloc(size * sizeof *g->chain);
     g->into = malloc(size * sizeof *g->into);
     int32_t *pivots = malloc(size * sizeof *pivots);
-    if (!g->pool || !g->at || !g->length || !g->elements || !g->weight || !g->mark || !g->degree || !g->head ||
-        !g->next || !g->previous || !g->bucket || !g->chain || !g->into || !pivots) {
+    if (!g->pool || !g->at || !g->length || !g->elements || !g->weight || !g->mark || !g->degree ||
+        !g->head || !g->next || !g->previous || !g->bucket || !g->chain || !g->into || !pivots) {
         release(g);
         free(pivots);
         return FLM_NO_MEMORY;

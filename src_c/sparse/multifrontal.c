@@ -124,7 +124,8 @@ flm_status flm_factor_numeric(const flm_factor *f, const flm_blas *blas, int64_t
             status = factor_node(f, blas, s, L, update);
         if (status > failed) failed = status;
     }
-    for (int64_t t = 0; t < f->n_top && failed == FLM_OK; t++) failed = factor_node(f, blas, f->top[t], L, update);
+    for (int64_t t = 0; t < f->n_top && failed == FLM_OK; t++)
+        failed = factor_node(f, blas, f->top[t], L, update);
     double sum = 0;
     for (int64_t s = 0; s < f->nodes; s++) {
         free(update[s]);

@@ -7,9 +7,9 @@
 #define PIECES 32 /* a subtree with less than 1 / PIECES of the work is one task */
 #define LITTLE 1e8 /* work below which waking threads costs more than it saves */
 
-flm_status flm_factor_tasks(int64_t nodes, const int64_t *first, const int64_t *row_ptr, const int32_t *parent,
-                            int32_t *start, int32_t *task, int32_t *top, int64_t *n_tasks, int64_t *n_top,
-                            double *share)
+flm_status flm_factor_tasks(int64_t nodes, const int64_t *first, const int64_t *row_ptr,
+                            const int32_t *parent, int32_t *start, int32_t *task, int32_t *top,
+                            int64_t *n_tasks, int64_t *n_top, double *share)
 {
     double *work = malloc((size_t)(nodes + 1) * sizeof *work), total = 0;
     if (!work) return FLM_NO_MEMORY;

@@ -62,6 +62,8 @@ FLM_CLONES static void update(int64_t m, int64_t n, int64_t k, const double *A, 
 void flm_rank_update(int64_t m, int64_t n, int64_t k, const double *A, int64_t lda, const double *B,
                      int64_t row, int64_t column, double *C, int64_t ldc, int lower)
 {
-    for (int64_t l = 0; l < k; l += DEPTH)
-        update(m, n, k - l < DEPTH ? k - l : DEPTH, A + l * lda, lda, B + l * column, row, column, C, ldc, lower);
+    for (int64_t l = 0; l < k; l += DEPTH) {
+        const int64_t depth = k - l < DEPTH ? k - l : DEPTH;
+        update(m, n, depth, A + l * lda, lda, B + l * column, row, column, C, ldc, lower);
+    }
 }

@@ -74,8 +74,8 @@ static void mirror(int64_t n, double *R)
 }
 
 /* Y = L_IJ L_JJ^-1, strips of columns from the last to the first. */
-FLM_CLONES static void divide_strip(int64_t ni, int64_t first, int64_t width, int64_t nr, const double *factor,
-                                    double *Y)
+FLM_CLONES static void divide_strip(int64_t ni, int64_t first, int64_t width, int64_t nr,
+                                    const double *factor, double *Y)
 {
     for (int64_t j = first + width; j-- > first;) {
         double *restrict own = Y + j * ni;
@@ -124,7 +124,8 @@ static void below_by_hand(int64_t ni, int64_t nc, const double *factor, double *
         }
 }
 
-static void below_by_blas(const flm_blas *blas, int64_t ni, int64_t nc, double *factor, double *out, scratch *w)
+static void below_by_blas(const flm_blas *blas, int64_t ni, int64_t nc, double *factor, double *out,
+                          scratch *w)
 {
     flm_blas_int n = (flm_blas_int)nc, m = (flm_blas_int)ni, ld = (flm_blas_int)(ni + nc);
     double one = 1, minus = -1, zero = 0;

@@ -68,7 +68,7 @@ flm_status flm_factor_solve(const flm_factor *f, const flm_blas *blas, int trans
                 forward_small(nc, ni, r, panel, rows, B, x);
             continue;
         }
-        flm_blas_int n = (flm_blas_int)nc, m = (flm_blas_int)ni, k = (flm_blas_int)r, ld = (flm_blas_int)(nc + ni);
+        flm_blas_int n = (flm_blas_int)nc, m = (flm_blas_int)ni, k = (flm_blas_int)r, ld = n + m;
         if (!transposed) {
             blas->dtrsm("R", "L", "T", "N", &k, &n, &one, panel, &ld, B, &k);
             if (ni > 0) blas->dgemm("N", "T", &k, &m, &n, &one, B, &k, panel + nc, &ld, &zero, T, &k);
