@@ -14,6 +14,7 @@ from fastlmm_core.inference.refit import by_maximum_likelihood, fresh_objective,
 from fastlmm_core.inference.rlrt import simulate_rlrt, spectrum
 from fastlmm_core.optimize.certificate import MonteCarlo
 from fastlmm_core.results.fit import LMMResults
+from fastlmm_core.results.fitrows import FitRows
 from fastlmm_core.results.ols import LMResults
 from fastlmm_core.results.resampling import solved_model
 
@@ -236,7 +237,7 @@ def _check_same_data(fits) -> None:
 
 def _response(fit) -> np.ndarray | None:
     """The response with its offset, None without rows."""
-    design = getattr(fit._rows, "design", None) if hasattr(type(fit._rows), "linear") else None
-    if design is None:
+    if not isinstance(fit._rows, FitRows):
         return None
+    design = fit._rows.design
     return design.response if design.offset is None else design.response + design.offset

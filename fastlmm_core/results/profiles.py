@@ -10,6 +10,7 @@ from scipy.special import ndtri
 
 from fastlmm_core.errors import ConvergenceWarning
 from fastlmm_core.inference.deviance import Target
+from fastlmm_core.inference.estimated import check_likelihood
 from fastlmm_core.inference.profile import Path
 from fastlmm_core.inference.refit import by_maximum_likelihood, fresh_objective
 from fastlmm_core.results.bootstrapped import natural_names
@@ -31,6 +32,7 @@ class Profile:
 
     def __init__(self, solved, targets: dict[str, Target]):
         ml = by_maximum_likelihood(solved)
+        check_likelihood(ml.objective, "profile")
         objective = fresh_objective(ml, reml=False)
         sd = [np.sqrt(np.diag(T)) for T in ml.estimates.terms]
         self._paths = {
@@ -95,14 +97,14 @@ class Profile:
                 stacklevel=3,
             )
 
-    def plot(self, kind: str = "zeta", axes=None):
+    def plot(self, kind: str = "zeta", ax=None):
         """Draw the curves with matplotlib.
 
         Parameters
         ----------
         kind : ``"zeta"``: straight lines mean that Wald intervals do.  ``"density"``: the density whose
             normal quantiles are zeta, ``phi(zeta) dzeta/dvalue``.
-        axes : (n,) Axes to draw into; by default a new figure.
+        ax : Axes, or (n,) of them, to draw into; by default a new figure.
 
         Returns
         -------
@@ -111,7 +113,7 @@ class Profile:
         if kind not in ("zeta", "density"):
             raise ValueError(f"kind is 'zeta' or 'density', found {kind!r}")
         names = [name for name in self.names if self._paths[name] is not None]
-        if axes is None:
+        if ax is None:
             import matplotlib.pyplot as plt
 
             columns = min(3, len(names))
@@ -120,12 +122,14 @@ class Profile:
             figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
             for unused in grid.ravel()[len(names) :]:
                 figure.delaxes(unused)
-            axes = grid.ravel()[: len(names)]
-        axes = np.atleast_1d(np.asarray(axes, object))
-        for name, ax in zip(names, axes, strict=True):
-            _draw(ax, self._curve(name), kind)
-            ax.set_xlabel(name)
-            ax.set_ylabel("zeta" if kind == "zeta" else "density")
+            ax = grid.ravel()[: len(names)]
+        axes = np.atleast_1d(np.asarray(ax, object))
+        if len(axes) != len(names):
+            raise ValueError(f"{len(names)} parameters need as many Axes, found {len(axes)}")
+        for name, panel in zip(names, axes, strict=True):
+            _draw(panel, self._curve(name), kind)
+            panel.set_xlabel(name)
+            panel.set_ylabel("zeta" if kind == "zeta" else "density")
         return axes
 
     def __repr__(self) -> str:

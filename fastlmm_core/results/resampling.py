@@ -201,7 +201,8 @@ class Resampling:
         if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
             raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
         solved = solved_model(self, "bootstrap")
-        replicator = Replicator(solved, self._rows.design if hasattr(self._rows, "source") else None)
+        crossed = solved.products.structure != "tree"
+        replicator = Replicator(solved, self._rows.design if crossed else None)
         jobs = resolve_threads(n_jobs)
         report = _reporter(progress)
         if statistic is None:

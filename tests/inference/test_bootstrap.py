@@ -51,7 +51,7 @@ def test_fits_together_end_where_single_searches_end(sleep, formula, reml):
 )
 def test_distribution_is_that_of_refitted_rows(name, formula, weights):
     fit = flm.lmer(formula, flm.load_dataset(name), weights=weights)
-    by_statistics = fit.bootstrap(400, seed=1).draws
+    by_statistics = fit.bootstrap(200, seed=1).draws
     responses = fit.simulate(100, seed=2)
     rows = [fit._natural(_replicate(fit.refit(responses[column]))) for column in responses]
     by_rows = pd.DataFrame(rows, columns=by_statistics.columns)

@@ -11,7 +11,7 @@ from fastlmm_core.inference.sampler import StatisticsSampler
 from fastlmm_core.inference.simulate import RowStatistics
 from fastlmm_core.mme.replicates import ReplicateEngine
 
-DRAWS = 20000
+DRAWS = 5000
 
 
 def frame():

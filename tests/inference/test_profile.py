@@ -186,7 +186,10 @@ def test_curves_and_figures():
         assert [ax.get_xlabel() for ax in axes] == profile.names
         assert all(len(ax.lines) for ax in axes)
         plt.close("all")
-    (ax,) = fit.profile("Days").plot(axes=plt.figure().add_subplot())
+    (ax,) = fit.profile("Days").plot(ax=plt.figure().add_subplot())
+    assert ax.get_ylabel() == "zeta" and len(fit.plot.profile("beta_")) == 2
+    with pytest.raises(ValueError, match="Axes"):
+        profile.plot(ax=ax)
     density = fit.profile("Days").plot("density")[0].lines[0].get_xydata()
     area = (np.diff(density[:, 0]) * (density[1:, 1] + density[:-1, 1]) / 2).sum()
     assert area == pytest.approx(0.99, abs=0.005)
