@@ -1,7 +1,9 @@
 """Decode, encode, accumulate: the pass over a source's batches.
 
 A thread decodes ahead into a short queue while this one encodes and adds; the
-kernels and Arrow release the interpreter.  Batches are added in their order.
+kernels and Arrow release the interpreter.  Batches are added in their order.  By
+default the kernels leave one processor to the decoding: threads that wait for
+each other while a third has their processor cost more than they bring.
 """
 
 import queue
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ..crossprod.threads import resolve_threads
 from ..errors import DataError
 from .accumulator import Accumulator
 from .plan import Plan
@@ -38,7 +41,7 @@ def accumulate(
     """
     done = _resume(plan, checkpoint)
     plan = plan if done is None else done.plan  # its centres may be of other first rows
-    total = Accumulator(plan, n_threads)
+    total = Accumulator(plan, n_threads or max(1, resolve_threads(None) - 1))
     new_files: list = []
     rows = done.n_total if done else 0
     with reporter(progress, source.rows, rows) as report:

@@ -148,3 +148,30 @@ def test_progress_counts_rows(data, capsys):
     plan = flm.plan("y ~ x + (1 | g)", data)
     plan.accumulate(batches(data), progress=lambda rows, total: seen.append((rows, total)))
     assert [rows for rows, _ in seen] == [700, 1400, 2100, 2400]
+
+
+def test_a_transform_of_too_many_rows_says_what_to_do(data, monkeypatch):
+    monkeypatch.setattr("fastlmm_core.stream.learn.WHOLE_BYTES", 8 * 1000)
+    with pytest.raises(flm.ModelError, match=r"poly\(x, 2\).*constants"):
+        flm.lmer("y ~ poly(x, 2) + (1 | g)", batches(data))
+
+
+def test_first_rows_that_are_unlike_the_rest(data):
+    """Centres and scales come from the first rows, which need not look like the others."""
+    data = data.assign(
+        t=1e7 + np.r_[np.zeros(700), np.arange(len(data) - 700.0)], flat=np.arange(len(data)) > 900
+    )
+    data = data.assign(y=data["y"] + 1e-3 * (data["t"] - 1e7))
+    formula = "y ~ t + flat + (1 + t | s)"
+    found, expected = flm.lmer(formula, batches(data)), flm.lmer(formula, data)
+    assert found.llf == pytest.approx(expected.llf, rel=1e-10)
+    np.testing.assert_allclose(found.params / expected.params, 1.0, rtol=1e-6)
+    np.testing.assert_allclose(found.fittedvalues, expected.fittedvalues, atol=1e-4)
+
+
+def test_appended_rows_and_an_earlier_optimum(data):
+    formula = "y ~ x + (1 + x | g)"
+    plan = flm.plan(formula, data.iloc[:1500])
+    old = flm.fit(plan.accumulate(data.iloc[:1500]))
+    stats = plan.accumulate(data.iloc[:1500]).merge(plan.accumulate(data.iloc[1500:]))
+    assert_same_fit(flm.fit(stats, start=old.theta), flm.lmer(formula, data))
