@@ -205,11 +205,7 @@ def proportional_weights(grid: Grid, kept: list[str], read: Read) -> np.ndarray:
     data_key, point_key, size, seen = 0, np.zeros(len(grid.codes), np.int64), 1, True
     for j in places:
         variable = grid.variables[j]
-        column = read(variable.name)
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            at = variable.values.get_indexer(column.cat.categories)[column.cat.codes]
-        else:
-            at = variable.values.get_indexer(pd.Index(column))
+        at = positions(variable, read)
         seen = seen & (at >= 0)
         data_key = data_key + np.maximum(at, 0) * size
         point_key += grid.codes[:, j] * size
@@ -217,3 +213,45 @@ def proportional_weights(grid: Grid, kept: list[str], read: Read) -> np.ndarray:
     if not places:
         return np.ones(len(grid.codes))
     return np.bincount(data_key[seen], minlength=size)[point_key].astype(float)
+
+
+def positions(variable: Variable, read: Read) -> np.ndarray:
+    """Position of every row's value in the variable's values, -1 where it is none of them."""
+    column = read(variable.name)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return variable.values.get_indexer(column.cat.categories)[column.cat.codes]
+    return variable.values.get_indexer(pd.Index(column))
+
+
+def nested_pairs(spec: DesignSpec, variables) -> list[tuple[str, str]]:
+    """(inner, outer) discrete variables as in ``a / b``: each term with the inner one has the outer one."""
+    terms = [
+        {name for piece in term.pieces for name in variable_names(spec.pieces[piece].piece)}
+        for term in spec.fixed_terms
+    ]
+    names = [variable.name for variable in variables if variable.discrete and len(variable.values) > 1]
+    return [
+        (inner, outer)
+        for inner in names
+        for outer in names
+        if inner != outer
+        and all(outer in term for term in terms if inner in term)
+        and not all(inner in term for term in terms if outer in term)
+    ]
+
+
+def drop_foreign_points(grid: Grid, pairs: list[tuple[str, str]], read: Read) -> Grid:
+    """The grid without combinations of nested variables that cannot occur.
+
+    Only where each level of the inner variable lies within one level of the outer one, in the data.
+    """
+    keep = np.ones(len(grid.codes), bool)
+    for inner, outer in pairs:
+        i, j = grid.place(inner), grid.place(outer)
+        at, within = (positions(grid.variables[place], read) for place in (i, j))
+        occurs = np.zeros((len(grid.variables[i].values), len(grid.variables[j].values)), bool)
+        known = (at >= 0) & (within >= 0)
+        occurs[at[known], within[known]] = True
+        if (occurs.sum(axis=1) <= 1).all():
+            keep &= occurs[grid.codes[:, i], grid.codes[:, j]]
+    return Grid(grid.variables, grid.codes[keep])

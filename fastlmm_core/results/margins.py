@@ -13,8 +13,10 @@ from fastlmm_core.inference.emmeans import adjustment, comparisons
 from fastlmm_core.inference.grid import (
     Grid,
     averages,
+    drop_foreign_points,
     grid_variables,
     linear_functions,
+    nested_pairs,
     proportional_weights,
     slope_functions,
     variable_names,
@@ -92,6 +94,9 @@ def margins(fit, specs, at, var, weights: str) -> Margins:
             raise FormulaError(f"a slope needs a number; {var!r} is a factor")
         variables = [_at_mean(v, read, at) if v.name == var else v for v in variables]
     grid = Grid.full(variables)
+    pairs = nested_pairs(fit._spec, variables)
+    if pairs and isinstance(fit._rows, FitRows):
+        grid = drop_foreign_points(grid, pairs, read)
     X, offset = (
         linear_functions(fit._spec, grid.frame())
         if var is None

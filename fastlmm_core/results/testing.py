@@ -217,6 +217,7 @@ class Testing:
         Notes
         -----
         Searle, Speed & Milliken (1980), doi:10.2307/2684063; conventions of R's emmeans (Lenth).
+        Levels of a factor nested in another (``a / b``) are averaged within the levels they belong to.
 
         Examples
         --------

@@ -19,7 +19,7 @@ RECORDED = json.loads((FOLDER / "emmeans.json").read_text())
 def table(name):
     if name == "unbalanced":
         frame = pd.read_csv(FOLDER / "unbalanced.csv")
-        return frame.astype({column: "category" for column in ("a", "b", "c", "c2", "g")})
+        return frame.astype({column: "category" for column in ("a", "b", "c", "c2", "g", "nb")})
     frame = flm.load_dataset(name)
     if name == "cake":
         frame["tempf"] = frame["temp"].astype(int).astype("category")

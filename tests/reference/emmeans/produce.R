@@ -14,6 +14,8 @@ d$y <- round(5 + .8 * (d$a == "q") - .4 * (d$b == "v") * (d$a == "r") + .3 * d$x
 # an empty cell of a and c
 d$c2 <- d$c
 d$c2[d$a == "r" & d$c == "n"] <- "k"
+# levels of nb occur in one level of a each
+d$nb <- factor(paste0(d$a, as.integer(d$b)))
 write.csv(d, "unbalanced.csv", row.names = FALSE)
 d <- read.csv("unbalanced.csv", stringsAsFactors = TRUE)
 d$g <- factor(d$g)
@@ -105,5 +107,8 @@ em("unbalanced two-valued covariate", "unbalanced", un, c("i"), contr = "pairwis
 em("unbalanced functions", "unbalanced", "y ~ a + log(x + 3) + I(z^2) + z + (1 | g)", "a", contr = "trt.vs.ctrl", adjust = "bonferroni")
 em("unbalanced empty cell", "unbalanced", "y ~ a * c2 + (1 | g)", c("a", "c2"))
 em("unbalanced marginal of empty cell", "unbalanced", "y ~ a * c2 + (1 | g)", "a", contr = "pairwise")
+em("unbalanced nested", "unbalanced", "y ~ a / nb + x + (1 | g)", "a", contr = "pairwise")
+em("unbalanced nested proportional", "unbalanced", "y ~ a / nb + x + (1 | g)", "a", contr = "pairwise", weights = "proportional")
+em("unbalanced nested both", "unbalanced", "y ~ a / nb + x + (1 | g)", c("nb", "a"))
 trend("unbalanced slopes", "unbalanced", un, "b", "x", "pairwise")
 write_json(cases, "emmeans.json", digits = NA, auto_unbox = TRUE, na = "string", null = "null")
