@@ -12,7 +12,7 @@ from fastlmm_core.inference.reliability import error_variances
 from fastlmm_core.results.influence import Influence
 from fastlmm_core.results.residual_kinds import studentized_residuals
 from fastlmm_core.results.robust import outermost
-from fastlmm_core.results.rowblocks import fit_source
+from fastlmm_core.results.rowblocks import equations, fit_source
 
 ALPHA = 0.01
 """Level below which a test is pointed at."""
@@ -61,6 +61,7 @@ class Check:
 
 def check_fit(fit) -> Check:
     """Run every check; see `LMMResults.check`."""
+    equations(fit)
     rows = [*_search(fit), *_terms(fit)]
     try:
         residual = studentized_residuals(fit)

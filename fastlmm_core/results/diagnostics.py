@@ -4,7 +4,6 @@ from functools import cached_property, partial
 
 import pandas as pd
 
-from fastlmm_core.errors import DataError
 from fastlmm_core.inference.prediction import prediction_errors
 from fastlmm_core.inference.robust import KINDS
 from fastlmm_core.results import compare, predict_errors, reliability, residual_kinds, robust
@@ -13,6 +12,7 @@ from fastlmm_core.results.coefficients import choose
 from fastlmm_core.results.influence import Influence
 from fastlmm_core.results.predict import chosen_factors, predict_new
 from fastlmm_core.results.predict_stream import predict_stream
+from fastlmm_core.results.rowblocks import equations
 from fastlmm_core.stream.sources import is_stream
 
 
@@ -22,12 +22,7 @@ class Diagnostics:
     @cached_property
     def _prediction_errors(self):
         """Prediction error variances at the optimum."""
-        if not hasattr(self._solved, "products"):
-            raise DataError(
-                "this fit was copied or loaded without its mixed-model equations: errors of predicted random "
-                "effects need the fit made by lmer; those of predict(newdata, re='none') do not"
-            )
-        return prediction_errors(self._solved)
+        return prediction_errors(equations(self))
 
     def predict(
         self, newdata=None, *, re="all", new_levels: str = "error", se: bool = False, interval=None,

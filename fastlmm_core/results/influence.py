@@ -9,7 +9,7 @@ from fastlmm_core.errors import ModelError
 from fastlmm_core.inference.deletion import Deletions, delete_block, delete_clusters, delete_rows
 from fastlmm_core.inference.robust import check_clusters
 from fastlmm_core.results.robust import cluster_codes
-from fastlmm_core.results.rowblocks import fit_source
+from fastlmm_core.results.rowblocks import equations, fit_source
 
 MOST_WORK = 2e10
 """Multiplications beyond which groups that depend on each other are refused."""
@@ -24,6 +24,7 @@ class GroupedRows:
 
     def __init__(self, fit, by):
         self.fit = fit
+        equations(fit)
         self.source = fit_source(fit._rows.design, fit._rows.labels)
         self.errors = fit._prediction_errors
         n = self.source.n

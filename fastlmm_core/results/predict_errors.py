@@ -10,7 +10,15 @@ from fastlmm_core.errors import DataError, ModelError
 from fastlmm_core.inference.distributions import t_quantile
 from fastlmm_core.inference.prediction import satterthwaite_df, update_by_rows
 from fastlmm_core.results.predict import chosen_factors, predict_new, refuse_unknown
-from fastlmm_core.results.rowblocks import RowSource, fit_source, name_new_levels, new_source, new_weights
+from fastlmm_core.results.rowblocks import (
+    RowSource,
+    equations,
+    fit_source,
+    level_keys,
+    name_new_levels,
+    new_source,
+    new_weights,
+)
 
 INTERVALS = ("mean", "observation", "new_cluster")
 MOST_GIVEN = 4000
@@ -78,7 +86,7 @@ def residual_part(fit, source: RowSource, rows, interval) -> np.ndarray:
 
 def random_errors(fit, source, factors, interval) -> tuple[np.ndarray, np.ndarray]:
     """Variances (n,) with predicted random effects, and degrees of freedom where an interval needs them."""
-    solved, every = fit._solved, range(len(fit._facts.factors))
+    solved, every = equations(fit), range(len(fit._facts.factors))
     anew = interval in ("observation", "new_cluster")
 
     def variance(errors):
@@ -148,7 +156,7 @@ def _new_levels(fit, source, rows, g) -> np.ndarray:
 
 def predict_given(fit, newdata, given, re, new_levels, interval, level, se):
     """Predictions for ``newdata`` after the rows ``given`` were seen too, variances as fitted."""
-    groups, spec, solved = fit._facts.factors, fit._spec, fit._solved
+    groups, spec, solved = fit._facts.factors, fit._spec, equations(fit)
     if interval == "new_cluster":
         raise ValueError(
             "condition_on is for levels that are known by some rows: interval 'new_cluster' is not"
@@ -170,7 +178,7 @@ def predict_given(fit, newdata, given, re, new_levels, interval, level, se):
         raise DataError("the fit has weights: name their column in lmer and give it in condition_on")
     name_new_levels(spec, sources, tables, factors)
     if new_levels == "error":
-        _refuse_unnamed(sources, evaluated[0], groups)
+        _refuse_unnamed(spec, sources, tables[0])
     means = [
         predict_new(spec, table, fit._beta, solved.random_effects, factors, groups, "population")
         for table in tables
@@ -192,12 +200,13 @@ def predict_given(fit, newdata, given, re, new_levels, interval, level, se):
     return error_table(mean, variance, df, interval, level)
 
 
-def _refuse_unnamed(sources, evaluated, groups) -> None:
+def _refuse_unnamed(spec, sources, table) -> None:
     """Levels with no rows at all, neither in the fit nor given."""
-    for f, group in enumerate(groups):
+    for f, group in enumerate(spec.groups):
         new = sources[0].codes[f]
         bad = (new < -1) & ~np.isin(new, sources[1].codes[f])
         if sources[0].missing is not None:
             bad &= ~sources[0].missing
         if bad.any():
-            refuse_unknown({group: evaluated.unknown.get(group, [])})
+            keys = level_keys(spec, group, table, np.flatnonzero(bad))
+            refuse_unknown({group.name: list(dict.fromkeys(":".join(key) for key in keys))})

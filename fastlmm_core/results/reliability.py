@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.errors import DataError
 from fastlmm_core.inference.distributions import t_quantile
 from fastlmm_core.inference.reliability import (
     error_variances,
@@ -11,15 +10,7 @@ from fastlmm_core.inference.reliability import (
     joint_covariance,
     reliabilities,
 )
-
-
-def equations(fit):
-    """The fit's `SolvedModel`; DataError where only results are left."""
-    if not hasattr(fit._solved, "products"):
-        raise DataError(
-            "this fit was copied or loaded without its mixed-model equations: fit it again with lmer"
-        )
-    return fit._solved
+from fastlmm_core.results.rowblocks import equations
 
 
 def reliability_frames(fit) -> dict[str, pd.DataFrame]:

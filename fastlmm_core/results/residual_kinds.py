@@ -5,7 +5,7 @@ import numpy as np
 from fastlmm_core.inference.robust import check_clusters, check_size
 from fastlmm_core.results.influence import GroupedRows
 from fastlmm_core.results.robust import marginal, outermost
-from fastlmm_core.results.rowblocks import fit_source
+from fastlmm_core.results.rowblocks import equations, fit_source
 
 NUMBERS = 4_000_000
 
@@ -24,6 +24,7 @@ def studentized_residuals(fit) -> np.ndarray:
 
 def cluster_residuals(fit) -> np.ndarray:
     """``L_i^-1 (y_i - X_i beta)`` with ``V_i = L_i L_i'`` the fitted covariance of a cluster."""
+    equations(fit)
     source, design = fit_source(fit._rows.design, fit._rows.labels), fit._rows.design
     clusters = np.asarray(design.factors[outermost(design)].codes)
     if len(fit._facts.levels[outermost(design)]) > 1:

@@ -15,7 +15,7 @@ from fastlmm_core.inference.robust import (
     projected,
 )
 from fastlmm_core.results.coefficients import choose
-from fastlmm_core.results.rowblocks import RowSource, fit_source
+from fastlmm_core.results.rowblocks import RowSource, equations, fit_source
 
 NUMBERS = 4_000_000
 """Numbers in the matrices of one batch of clusters."""
@@ -49,6 +49,7 @@ def outermost(design) -> int:
 
 def cluster_sums(fit, kind: str, cluster) -> ClusterSums:
     """In the coordinates of the engine; residuals in units of the response."""
+    equations(fit)
     source = fit_source(fit._rows.design, fit._rows.labels)
     clusters = cluster_codes(fit, cluster)
     check_clusters(clusters, source.codes, fit._facts.factors)

@@ -16,6 +16,16 @@ NUMBERS = 4_000_000
 """Numbers a block of rows may hold."""
 
 
+def equations(fit):
+    """The fit's `SolvedModel`; DataError where only results are left."""
+    if not hasattr(fit._solved, "products"):
+        raise DataError(
+            "this fit was copied or loaded without its mixed-model equations, which this needs: fit it again "
+            "with lmer; standard errors of predict(newdata, re='none') are at hand"
+        )
+    return fit._solved
+
+
 @dataclass(frozen=True, eq=False)
 class RowSource:
     """Rows by columns: those of a fit's `Design`, or `NewRows`.
@@ -113,7 +123,7 @@ def name_new_levels(spec, sources: list[RowSource], tables: list[Table], factors
     """
     for f in factors:
         places = [np.flatnonzero(source.codes[f] < 0) for source in sources]
-        keys = [_keys(spec, spec.groups[f], table, at) for table, at in zip(tables, places)]
+        keys = [level_keys(spec, spec.groups[f], table, at) for table, at in zip(tables, places)]
         ids = pd.factorize(np.concatenate(keys))[0] if any(len(k) for k in keys) else np.empty(0, int)
         start = 0
         for source, at in zip(sources, places):
@@ -123,7 +133,7 @@ def name_new_levels(spec, sources: list[RowSource], tables: list[Table], factors
             start += len(at)
 
 
-def _keys(spec, group, table: Table, rows) -> np.ndarray:
+def level_keys(spec, group, table: Table, rows) -> np.ndarray:
     """Text of a group's levels, (m,) object."""
     frame, texts = Frame(table, spec.text), []
     for part in group.parts:

@@ -166,3 +166,27 @@ def test_tables_are_by_the_labels_of_the_data(frame):
     fit = flm.lmer("y ~ x + (1 | id)", named)
     for values in (fit.residuals("studentized"), fit.influence().cooks_distance, fit.loo().predicted):
         assert list(values.index) == list(named.index)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda fit: fit.predict(se=True),
+        lambda fit: fit.influence("id"),
+        lambda fit: fit.robust(),
+        lambda fit: fit.check(),
+        lambda fit: fit.loo(),
+        lambda fit: fit.caic(),
+        lambda fit: fit.reliability(),
+        lambda fit: fit.joint_cov(),
+        lambda fit: fit.residuals("cluster"),
+        lambda fit: fit.residuals("studentized"),
+    ],
+)
+def test_copies_say_that_they_have_no_equations(fits, call):
+    import pickle
+
+    copy = pickle.loads(pickle.dumps(fits["slopes"]))
+    with pytest.raises(flm.DataError, match="fit it again"):
+        call(copy)
+    np.testing.assert_allclose(copy.residuals("marginal"), fits["slopes"].residuals("marginal"))
