@@ -53,7 +53,7 @@ def graph(m, a, b):
     apart = a != b
     W = sp.coo_array((np.full(apart.sum(), -0.3), (a[apart], b[apart])), shape=(m, m)).tocsr()
     W = W + W.T
-    return sp.csc_array(W + sp.diags_array(np.asarray(abs(W).sum(axis=1)).ravel() + 1.0))
+    return sp.csc_array(W + sp.diags(np.asarray(abs(W).sum(axis=1)).ravel() + 1.0))
 
 
 def matrices():

@@ -11,31 +11,31 @@ def diagonally_dominant(W):
     W = sp.csr_matrix(W)
     W.setdiag(0)
     W.eliminate_zeros()
-    return sp.csc_matrix(W + sp.diags_array(np.asarray(abs(W).sum(axis=1)).ravel() + 1.0))
+    return sp.csc_matrix(W + sp.diags(np.asarray(abs(W).sum(axis=1)).ravel() + 1.0))
 
 
 def random_sparse(n, density, seed=0):
-    W = sp.random_array((n, n), density=density, rng=np.random.default_rng(seed))
+    W = sp.random(n, n, density, random_state=np.random.default_rng(seed))
     return diagonally_dominant(W + W.T)
 
 
 def grid(side, dimensions=2):
-    path = sp.diags_array([-1.0, -1.0], offsets=[1, -1], shape=(side, side))
-    one, W = sp.eye_array(side), path
+    path = sp.diags([-1.0, -1.0], [1, -1], shape=(side, side))
+    one, W = sp.eye(side), path
     for _ in range(dimensions - 1):
-        W = sp.kron(W, one) + sp.kron(sp.eye_array(W.shape[0]), path)
+        W = sp.kron(W, one) + sp.kron(sp.eye(W.shape[0]), path)
     return diagonally_dominant(W)
 
 
 def arrow(n):
-    W = sp.lil_array((n, n))
+    W = sp.lil_matrix((n, n))
     W[0, 1:] = W[1:, 0] = 0.3
     return diagonally_dominant(W)
 
 
 def banded(n, width):
     offsets = [d for d in range(-width, width + 1) if d]
-    return diagonally_dominant(sp.diags_array([0.5] * len(offsets), offsets=offsets, shape=(n, n)))
+    return diagonally_dominant(sp.diags([0.5] * len(offsets), offsets, shape=(n, n)))
 
 
 def disconnected(n):
@@ -52,7 +52,7 @@ def dense(n):
 SHAPES = {
     "one": lambda: sp.csc_matrix([[2.5]]),
     "two": lambda: sp.csc_matrix([[2.0, 1.0], [1.0, 3.0]]),
-    "diagonal": lambda: sp.csc_matrix(sp.diags_array(np.linspace(0.5, 2, 40))),
+    "diagonal": lambda: sp.csc_matrix(sp.diags(np.linspace(0.5, 2, 40))),
     "arrow": lambda: arrow(60),
     "banded": lambda: banded(120, 3),
     "wide band": lambda: banded(150, 40),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sparse.sparse_matrices import SHAPES, blocks_of, grid, pattern_of, places, random_sparse
+from sparse.sparse_matrices import SHAPES, blocks_of, dense, grid, pattern_of, places, random_sparse
 
 from fastlmm_core.errors import NumericalError
 from fastlmm_core.sparse.cholesky import Factor
@@ -52,6 +52,13 @@ def test_large_nodes_take_the_blas_paths(A):
     factor = check(A, *pattern_of(A))
     first = factor.supernodes.panels.arrays["first"]
     assert np.diff(first).max() > 40
+
+
+def test_every_unit_touches_most_others():
+    """All are set aside by the ordering; one node is left."""
+    A = dense(300)
+    factor = check(A, *pattern_of(A))
+    assert factor.supernodes.nodes == 1
 
 
 def test_factor_is_overwritten_in_place():
