@@ -35,6 +35,14 @@ class _Place:
     zeta: float
 
 
+class _Jump(Exception):
+    """zeta is not continuous after ``tau``."""
+
+    def __init__(self, tau: float):
+        super().__init__(tau)
+        self.tau = tau
+
+
 @dataclass(eq=False)
 class Path:
     """The profile of one target.
@@ -203,13 +211,15 @@ class Path:
         """Newton's method over the free coordinates; a saddle is left along its negative curvature."""
         free = self._free()
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
-        for _ in range(60):
+        for iteration in range(60):
             g, H = expansion.g[free], expansion.H[np.ix_(free, free)]
             if not self.exact:
                 H = _secant(H, pairs[-2 * len(free) :])
             step, decrement, lowest, direction = _newton(g, H)
             noise = self.objective.rounding(expansion.value)
-            if decrement < max(DECREMENT, noise):
+            # where Sigma loses rank the path may lie in a curved valley: Newton's steps crawl, zeta stays put
+            slack = 1.0 if iteration < 10 else 1e3 if iteration < 20 else 1e4
+            if decrement < max(slack * DECREMENT, noise):
                 if lowest > -1e-5:
                     return x, expansion
                 step, decrement = 0.3 * direction, 0.0
@@ -233,12 +243,25 @@ class Path:
 
     def _root(self, wanted: float, tol: float = ROOT) -> float:
         """tau with ``zeta(tau) = wanted``, or the bound before it."""
+        stride = 4.0
+        for _ in range(4):
+            try:
+                return self._search(wanted, tol, stride)
+            except _Jump as jump:
+                # beyond the jump the others were caught in a worse minimum: forget it, go in shorter steps
+                side = 1.0 if wanted > 0 else -1.0
+                for tau in [tau for tau in self._known if side * (tau - jump.tau) > 0]:
+                    del self._known[tau]
+                stride *= 0.2
+        raise NumericalError("the profile jumps")
+
+    def _search(self, wanted: float, tol: float, stride: float) -> float:
         side = 1.0 if wanted > 0 else -1.0
         bound = self.high if side > 0 else self.low
         inside, outside = self._bracket(wanted, side)
         place = self._known[inside]
-        for _ in range(50):
-            tau = self._propose(place, wanted, side, inside, outside)
+        for _ in range(100):
+            tau = self._propose(place, wanted, side, inside, outside, stride)
             if side * (tau - bound) >= 0:
                 place = self._at(bound)
                 if side * (place.zeta - wanted) <= 0:
@@ -251,8 +274,12 @@ class Path:
                 inside = tau
             else:
                 outside = tau
-            if outside is not None and abs(outside - inside) <= 1e-14 * (abs(outside) + abs(inside)):
-                return inside
+            if outside is not None and abs(outside - inside) < 1e-5 * self.se:
+                gap = abs(self._known[outside].zeta - self._known[inside].zeta)
+                if gap > 0.01:
+                    raise _Jump(inside)
+                if abs(outside - inside) <= 1e-14 * (abs(outside) + abs(inside)):
+                    return inside
         raise NumericalError("the end of the profile was not found")
 
     def _bracket(self, wanted, side):
@@ -263,17 +290,18 @@ class Path:
         nearest = (min if side > 0 else max)(outside) if outside else None
         return (max if side > 0 else min)(inside), nearest
 
-    def _propose(self, place: _Place, wanted, side, inside, outside) -> float:
+    def _propose(self, place: _Place, wanted, side, inside, outside, stride) -> float:
         """Newton's step in zeta from a place, kept within the bracket."""
         if place.zeta == 0.0:
             step = (wanted - 0.0) * self.se
         else:
             slope = 0.5 * self._derivative(place) / place.zeta
             step = (wanted - place.zeta) / slope if slope > 0 else side * self.se
-        step = np.clip(step, -4.0 * abs(wanted) * self.se, 4.0 * abs(wanted) * self.se)
+        reach = stride * abs(wanted) * self.se
+        step = np.clip(step, -reach, reach)
         tau = place.tau + step
         if side * (tau - inside) <= 0:
-            tau = inside + side * self.se if outside is None else 0.5 * (inside + outside)
+            tau = inside + side * min(self.se, reach) if outside is None else 0.5 * (inside + outside)
         if outside is not None and side * (tau - outside) >= 0:
             tau = 0.5 * (inside + outside)
         return float(tau)

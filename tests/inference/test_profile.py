@@ -203,3 +203,30 @@ def test_a_loaded_fit_says_what_it_lacks(tmp_path):
     flm.save(fit, tmp_path / "fit")
     with pytest.raises(flm.DataError, match="file"):
         flm.load(tmp_path / "fit").conf_int(method="profile")
+
+
+@pytest.mark.parametrize(
+    "rows, formula, sim",
+    [(60, "(Days | Subject)", 3), (180, "(Days + I(Days**2) | Subject)", 2),
+     (180, "(Days + I(Days**2) | Subject)", 12)],
+)  # fmt: skip
+def test_paths_with_several_branches_and_curved_valleys(rows, formula, sim):
+    """Simulated data on which a path once jumped to a worse minimum, or crawled."""
+    frame = flm.load_dataset("sleepstudy").iloc[:rows]
+    frame = frame.assign(Subject=frame["Subject"].cat.remove_unused_categories())
+    fit = flm.lmer(f"Reaction ~ Days + {formula}", frame)
+    again = fit.refit(fit.simulate(sim, seed=3)[f"sim_{sim}"])
+    profile = again.profile("theta_")
+    limits, estimate = profile.conf_int(), profile.estimate
+    known = estimate.notna()
+    assert limits[known].notna().all(axis=None)
+    assert (limits["lower"][known] <= estimate[known]).all()
+    assert (estimate[known] <= limits["upper"][known]).all()
+    for name, path in profile._paths.items():
+        for end in limits.loc[name] if path is not None else ():
+            tau = min(path._known, key=lambda tau: abs(path.to_natural(tau) - end))
+            place = path._known[tau]
+            at_bound = tau in (path.low, path.high)
+            assert at_bound or abs(abs(place.zeta) - 1.959964) < 1e-5
+            free = path._free()
+            assert np.abs(place.expansion.g[free]).max() < 0.1
