@@ -33,8 +33,6 @@ SOLVE_TOL = 1e-10
 ROUGH_TOL = 1e-6
 """The same far from the optimum."""
 
-INFORMATION_TOL = 1e-7
-
 PROBE_TOL = 1e-5
 MAX_ITERATIONS = 2000
 LEAST_PARALLEL_PAIRS = 2e5
@@ -60,7 +58,7 @@ class IterativeEngine:
         The probes are the same at every evaluation, so that log|V0| and F are
         deterministic functions of Lambda.
     tol : float
-        Relative tolerance of the systems solved for probes.
+        Relative tolerance of the systems solved for probes and for average information.
 
     Raises
     ------
@@ -194,7 +192,7 @@ class IterativeEngine:
             else:
                 hc[self._rows[f], q] = column.ravel()
         Ba, Bc = self._blocks_of_8(self._multiply_all, h, hc)
-        _, _, g, gc = self._project(state, Ba, Bc, INFORMATION_TOL)
+        _, _, g, gc = self._project(state, Ba, Bc, self.tol)
         wVw = np.tensordot(h, g, ([0, 1], [0, 1])) + hc.T @ gc
         return 0.5 * (wVw + wVw.T) - XVw.T @ Q @ XVw
 

@@ -176,7 +176,7 @@ static void image(const flm_iterative *s, int lanes, const work *w, const double
 {
 #pragma omp parallel num_threads(s->n_threads)
     {
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic, 1)
         for (int c = 0; c < s->n_column_chunks; c++)
             direction_chunk(s, lanes, c, w, ratio);
 #pragma omp for schedule(dynamic, 1)
@@ -185,7 +185,7 @@ static void image(const flm_iterative *s, int lanes, const work *w, const double
                 flm_iterative_chunk_single(s, c, w->Dp_single, w->sums_single + c * s->m * lanes);
             else
                 flm_iterative_chunk(s, lanes, c, w->Dp, w->sums + c * s->m * lanes);
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic, 1)
         for (int c = 0; c < s->n_column_chunks; c++)
             image_chunk(s, lanes, c, w, w->dots + c * lanes);
     }
@@ -195,7 +195,7 @@ static void image(const flm_iterative *s, int lanes, const work *w, const double
 static void residual(const flm_iterative *s, int lanes, const work *w, const double *inverse, const double *step,
                      double *x, double *rz)
 {
-#pragma omp parallel for num_threads(s->n_threads) schedule(static)
+#pragma omp parallel for num_threads(s->n_threads) schedule(dynamic, 1)
     for (int c = 0; c < s->n_column_chunks; c++)
         residual_chunk(s, lanes, c, w, inverse, step, x, w->dots + c * lanes);
     collect(s, lanes, w->dots, rz);

@@ -129,7 +129,7 @@ flm_status flm_iterative_reduce(const flm_iterative *s, int lanes, const double 
 #pragma omp parallel for num_threads(s->n_threads) schedule(dynamic, 1)
     for (int c = 0; c < s->n_level_chunks; c++)
         reduce_chunk(s, lanes, c, Y, sums + c * stride);
-#pragma omp parallel for num_threads(s->n_threads) schedule(static)
+#pragma omp parallel for num_threads(s->n_threads) schedule(dynamic, 1)
     for (int c = 0; c < s->n_column_chunks; c++)
         add_sums(sums, s->n_level_chunks, stride, s->column_chunk[c] * lanes, s->column_chunk[c + 1] * lanes, out);
     free(sums);
