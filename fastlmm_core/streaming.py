@@ -191,7 +191,10 @@ def _rows(stats, model, solved, kept, source):
         for B, T in zip(standardization.z_maps, estimates.terms, strict=True)
     ]
     y_scale = standardization.y_scale
-    known = (model.moments, model.layout, beta, kept, standardized, stats.n, (estimates.sigma, y_scale))
+    known = (
+        model.moments, model.layout, beta, kept, standardized, stats.n, (estimates.sigma, y_scale),
+        solved.fixed.A,
+    )  # fmt: skip
     if source is None:
         return StatisticsRows(*known)
     return SourceRows(

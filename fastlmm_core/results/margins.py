@@ -61,17 +61,17 @@ class _Columns:
         return self.frame[name]
 
 
-def column_means(rows: StatisticsRows, fixed) -> np.ndarray:
+def column_means(rows: StatisticsRows) -> np.ndarray:
     """Means (r,) of the kept columns of X, from sums over rows of ``X A`` and of the constant 1."""
     M = rows.moments
-    return M[-1, rows.layout.x[rows.kept]] @ np.linalg.inv(fixed.A) / M[-1, -1]
+    return M[-1, rows.layout.x[rows.kept]] @ np.linalg.inv(rows.fixed_map) / M[-1, -1]
 
 
 def _known_means(fit) -> dict:
     """Means of the numbers that are columns of X, for fits made from sums over rows."""
     if not isinstance(fit._rows, StatisticsRows):
         return {}
-    means, spec, known = column_means(fit._rows, fit._solved.fixed), fit._spec, {}
+    means, spec, known = column_means(fit._rows), fit._spec, {}
     place = {int(j): i for i, j in enumerate(fit._kept)}
     for term in spec.fixed_terms:
         if len(term.pieces) == 1 == len(term.columns) and term.columns[0] in place:

@@ -24,12 +24,13 @@ class StatisticsRows:
     beta : (kept,) standardized coefficients and ``kept`` their columns.
     covariances : standardized relative covariance of each term.
     scales : standard deviation of the residuals, and scale of the response in the statistics.
+    fixed_map : (kept, kept), A with ``X_kept A = X~_kept``.
     """
 
-    def __init__(self, moments, layout, beta, kept, covariances, n, scales):
+    def __init__(self, moments, layout, beta, kept, covariances, n, scales, fixed_map):
         self.moments, self.layout, self.n = moments, layout, n
         self.beta, self.kept, self.terms = beta, kept, covariances
-        self.scales = scales
+        self.scales, self.fixed_map = scales, fixed_map
 
     @property
     def quantiles(self) -> np.ndarray:
@@ -65,8 +66,13 @@ class SourceRows(StatisticsRows):
 
     def __init__(self, *known, source, plan, spec, effects, beta_original):
         super().__init__(*known)
+        self._known = known
         self.source, self.plan, self.spec = source, plan, spec
         self.effects, self.beta_original = effects, np.nan_to_num(beta_original)
+
+    def __reduce__(self):
+        """Copies and pickles hold what the statistics tell, not the way to the data."""
+        return StatisticsRows, self._known
 
     def series(self, values: np.ndarray, name: str) -> pd.Series:
         """Values by the rows used, numbered by their place in the data."""

@@ -158,7 +158,7 @@ class Testing:
             return gram_triangle(products.C[np.ix_(x, x)], solved.fixed.A)
         if isinstance(rows, StatisticsRows):
             x = rows.layout.x[rows.kept]
-            return gram_triangle(rows.moments[np.ix_(x, x)], solved.fixed.A)
+            return gram_triangle(rows.moments[np.ix_(x, x)], rows.fixed_map)
         return weighted_triangle(self._rows.design, self._kept)
 
     def emmeans(

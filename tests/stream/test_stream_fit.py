@@ -1,5 +1,7 @@
 """Fits of batches equal fits in memory, whatever the model."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -175,3 +177,29 @@ def test_appended_rows_and_an_earlier_optimum(data):
     old = flm.fit(plan.accumulate(data.iloc[:1500]))
     stats = plan.accumulate(data.iloc[:1500]).merge(plan.accumulate(data.iloc[1500:]))
     assert_same_fit(flm.fit(stats, start=old.theta), flm.lmer(formula, data))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_inference_needs_no_rows(data):
+    formula = "y ~ x * f + (1 | g) + (1 | h)"
+    expected = flm.lmer(formula, data)
+    streamed = flm.lmer(formula, batches(data))
+    bare = flm.fit(flm.plan(formula, data).accumulate(data))
+    for found in (streamed, bare, pickle.loads(pickle.dumps(streamed))):
+        at = {"x": 50.0}
+        np.testing.assert_allclose(
+            found.emmeans("f", at=at)["emmean"], expected.emmeans("f", at=at)["emmean"], rtol=1e-6
+        )
+        for kind in (1, 2, 3):
+            np.testing.assert_allclose(
+                found.anova(type=kind), expected.anova(type=kind), rtol=1e-4, atol=1e-8
+            )
+        np.testing.assert_allclose(
+            found.contrast("f[T.b] = 0.1").iloc[0].astype(float),
+            expected.contrast("f[T.b] = 0.1").iloc[0].astype(float), rtol=1e-4, atol=1e-8,
+        )  # fmt: skip
+    for found in (streamed, bare):
+        np.testing.assert_allclose(found.ranova()["llf"], expected.ranova()["llf"], rtol=1e-9)
+        np.testing.assert_allclose(
+            found.cov_params("kenward-roger"), expected.cov_params("kenward-roger"), rtol=1e-5, atol=1e-10
+        )
