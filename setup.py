@@ -64,14 +64,17 @@ EXTENSIONS = {
 }
 
 
+SERIAL = ["-Wno-unknown-pragmas"]
+
+
 def switch(name, default="0"):
     return os.environ.get(f"FASTLMM_CORE_{name}", default) not in ("", "0")
 
 
 def openmp_flags():
-    """Flags that compile and link OpenMP with this compiler, or none."""
+    """Flags that compile and link OpenMP with this compiler, or none and silence about its pragmas."""
     if not switch("OPENMP", "1"):
-        return [], []
+        return SERIAL, []
     compiler = os.environ.get("CC", "cc")
     with tempfile.TemporaryDirectory() as folder:
         probe = Path(folder, "probe.c")
@@ -81,7 +84,7 @@ def openmp_flags():
             subprocess.run(command, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError):
             print("fastlmm_core: no OpenMP with this compiler, building serial kernels", file=sys.stderr)
-            return [], []
+            return SERIAL, []
     return ["-fopenmp"], ["-fopenmp"]
 
 

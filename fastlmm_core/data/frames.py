@@ -27,7 +27,7 @@ class Mapping:
             raise DataError("data is an empty dict: it has no columns")
         lengths = {}
         for name, values in columns.items():
-            if np.ndim(values) == 0 or isinstance(values, (str, bytes)):
+            if _dimensions(values) == 0 or isinstance(values, (str, bytes)):
                 raise DataError(f"column {name!r} is a single value: every column must be an array or a list")
             lengths[str(name)] = len(values)
         if len(set(lengths.values())) > 1:
@@ -44,11 +44,16 @@ class Mapping:
             return arrow.read(values)
         if type(values).__module__.partition(".")[0] == "polars":
             return read_polars(values)
-        if np.ndim(values) > 1:
-            raise DataError(
-                f"column {self.names[position]!r} has {np.ndim(values)} dimensions, one is needed"
-            )
+        dimensions = _dimensions(values)
+        if dimensions > 1:
+            raise DataError(f"column {self.names[position]!r} has {dimensions} dimensions, one is needed")
         return read_pandas(values if isinstance(values, pd.Series) else pd.Series(values))
+
+
+def _dimensions(values):
+    """As `numpy.ndim`, without turning the columns of other libraries into arrays."""
+    is_column = hasattr(values, "__len__") and type(values).__module__.startswith(("polars", "pyarrow"))
+    return 1 if is_column else np.ndim(values)
 
 
 class PolarsFrame:
@@ -160,7 +165,9 @@ def read_polars(series):
             return arrow.text(series.to_arrow())
         return read_pandas(pd.Series(series.to_list(), dtype=object))
     if series.dtype.is_temporal() and kind != "Time":
-        values = series.to_numpy()
-        values = values.astype("M8[s]") if values.dtype.str[1:] == "M8[D]" else values
-        return "time", values.view(np.int64), values.dtype
+        ticks = series.to_physical().cast(int).fill_null(np.iinfo(np.int64).min).to_numpy()
+        if kind == "Date":
+            return "time", np.where(ticks == np.iinfo(np.int64).min, ticks, ticks * 86_400), np.dtype("M8[s]")
+        letter = "m" if kind.startswith("Duration") else "M"
+        return "time", ticks, np.dtype(f"{letter}8[{series.dtype.time_unit}]")
     return "unusable", f"values of dtype {kind}"
