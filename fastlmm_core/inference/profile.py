@@ -21,6 +21,8 @@ DECREMENT = 1e-10
 """Newton decrement at which the others count as optimal; zeta of 2 is then good to 1e-10."""
 ROOT = 1e-8
 """How close zeta comes to the wanted value."""
+VANISHED = 6.0
+"""By how much the logarithm of a standard deviation is lowered to see what its effect is worth."""
 GRID_STEP = 0.4
 """Distance in zeta of the points of a curve."""
 
@@ -105,9 +107,41 @@ class Path:
         NaN where no minimum was found on the way.
         """
         try:
-            return self.to_natural(self._root(zeta))
+            tau = self._root(zeta)
+            for _ in range(4):
+                if not self._lower_without_effect(tau):
+                    break
+                tau = self._root(zeta)
+            return self.to_natural(tau)
         except NumericalError:
             return float("nan")
+
+    def _lower_without_effect(self, tau: float) -> bool:
+        """Whether a correlation's deviance is lower at tau where one of the two effects vanishes.
+
+        There the correlation does not matter, so the profile never rises above that
+        minimum; the path from the estimate may.  The lower place replaces what is known.
+        """
+        if self.target.kind != "cor" or tau in (self.low, self.high):
+            return False
+        place, first = self._known[tau], self.coordinates.held - 1
+        for j in (first, first + self.solved.theta_map.blocks[self.target.at[0]].q):
+            x = place.x.copy()
+            x[j] -= VANISHED
+            there = self._try(x, tau)
+            try:
+                x, there = (x, there) if there is None else self._optimise(x, there, tau)
+            except NumericalError:
+                continue
+            if there is None or there.value > place.expansion.value - 1e-5:
+                continue
+            side = np.sign(tau - self.estimate)
+            for known in [known for known in self._known if side * (known - tau) >= 0]:
+                del self._known[known]
+            zeta = side * np.sqrt(max(there.value - self.best, 0.0))
+            self._known[tau] = _Place(tau, x, there, float(zeta))
+            return True
+        return False
 
     def curve(self, reach: float) -> list[tuple[float, float, float]]:
         """(value, zeta, dzeta/dvalue) at steps of 0.4 in zeta out to ``reach``, or a bound, on both sides."""

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from reference.loader import case, data, ids
 from reference.names import coefficient, plain
-from scipy import optimize
+from scipy import optimize, stats
 
 import fastlmm_core as flm
 from fastlmm_core.inference.deviance import Coordinates, Deviance, Target
@@ -230,3 +230,18 @@ def test_paths_with_several_branches_and_curved_valleys(rows, formula, sim):
             assert at_bound or abs(abs(place.zeta) - 1.959964) < 1e-5
             free = path._free()
             assert np.abs(place.expansion.g[free]).max() < 0.1
+
+
+def test_a_correlation_is_free_where_its_effects_are_not_needed():
+    """A model without the slopes is compatible with every correlation."""
+    frame = flm.load_dataset("sleepstudy").iloc[:60]
+    frame = frame.assign(Subject=frame["Subject"].cat.remove_unused_categories())
+    fit = flm.lmer("Reaction ~ Days + (Days | Subject)", frame)
+    y = fit.simulate(3, seed=3)["sim_3"]
+    both = fit.refit(y).profile("cor_Days.Intercept|Subject")
+    frame["Reaction"] = y
+    models = [flm.lmer(f"Reaction ~ Days + ({z} | Subject)", frame, reml=False) for z in ("1", "Days")]
+    limit = np.sqrt(models[0].deviance - models[1].deviance)
+    inside, outside = (2 * stats.norm.sf(limit + step) for step in (-0.05, 0.05))
+    assert both.conf_int(outside).to_numpy().tolist() == [[-1.0, 1.0]]
+    assert (both.conf_int(inside).abs() < 1).all(axis=None)
