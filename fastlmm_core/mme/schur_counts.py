@@ -9,7 +9,7 @@ from fastlmm_core._kernels._schur import Meeting
 from fastlmm_core._typing import Int32
 from fastlmm_core.crossprod.statistics import CrossProducts
 from fastlmm_core.mme.crossed_arrays import available_bytes, check_pairs, dense_bytes, merge_rows
-from fastlmm_core.sparse.ordering import BlockPattern
+from fastlmm_core.sparse.ordering import MINIMUM_DEGREE, BlockPattern
 from fastlmm_core.sparse.symbolic import Symbolic, analyse_pattern
 
 SAMPLE = 200
@@ -108,8 +108,13 @@ def analyse(cp: CrossProducts, n_threads: int = 1) -> SchurCounts:
     return analyse_schur(cp, n_threads).counts
 
 
-def analyse_schur(cp: CrossProducts, n_threads: int = 1, always: bool = False) -> SchurAnalysis:
-    """Count, and keep the pattern; ``always`` looks at S even where a sample of it is dense."""
+def analyse_schur(
+    cp: CrossProducts, n_threads: int = 1, always: bool = False, rule: str = MINIMUM_DEGREE
+) -> SchurAnalysis:
+    """Count, and keep the pattern; ``always`` looks at S even where a sample of it is dense.
+
+    ``rule`` orders S, as for `fastlmm_core.sparse.ordering.order_pattern`.
+    """
     meeting, width, work = meeting_units(cp, n_threads)
     m, units = int(width.sum()), len(width)
     # a sample of the columns: entries per unit from that unit on, times widths
@@ -128,7 +133,7 @@ def analyse_schur(cp: CrossProducts, n_threads: int = 1, always: bool = False) -
         )
         return SchurAnalysis(counts, None)
     pattern = BlockPattern.from_units(*meeting.pattern(), width)
-    symbolic = analyse_pattern(pattern)
+    symbolic = analyse_pattern(pattern, rule)
     counts = SchurCounts(
         nnz_S=pattern.n_values,
         exact=True,

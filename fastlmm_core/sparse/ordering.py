@@ -80,7 +80,8 @@ def order_pattern(pattern: BlockPattern, rule: str | np.ndarray = MINIMUM_DEGREE
     Parameters
     ----------
     pattern : BlockPattern
-    rule : "minimum degree" (approximate, quotient graph), "natural", or a
+    rule : "minimum degree" (approximate, quotient graph), "natural", "cholmod" or
+        "cholmod metis" (amd, nesdis, ...) where scikit-sparse is installed, or a
         permutation (units,) of integers
 
     Notes
@@ -92,6 +93,10 @@ def order_pattern(pattern: BlockPattern, rule: str | np.ndarray = MINIMUM_DEGREE
     units = len(pattern.width)
     if not isinstance(rule, str):
         return Ordering(np.ascontiguousarray(rule, np.int32), "given", ptr, idx)
+    if rule.split()[:1] == ["cholmod"]:
+        from fastlmm_core.sparse.cholmod import cholmod_order
+
+        return Ordering(cholmod_order(pattern, *rule.split()[1:]), rule, ptr, idx)
     if rule == NATURAL:
         return Ordering(np.arange(units, dtype=np.int32), rule, ptr, idx)
     if rule != MINIMUM_DEGREE:

@@ -154,6 +154,16 @@ def test_agrees_with_the_dense_engine(widths, sites, size):
         close(one, other, 1e-7)
 
 
+def test_any_order_gives_the_same_equations():
+    cp = cross_products(*mobility(n=5000, workers=1000, firms=200))
+    Lambda = [np.array([[0.8]]), np.array([[0.5]])]
+    analysis = schur_counts.analyse_schur(cp, always=True, rule="natural")
+    natural = SparseSchurEngine(cp, np.arange(3), analysis=analysis)
+    engine = SparseSchurEngine(cp, np.arange(3))
+    assert engine.counts.nnz_L < natural.counts.nnz_L
+    agree(engine, natural, Lambda)
+
+
 def everything(engine, Lambda):
     logdet, S = engine.factorize(Lambda)
     Q, v = np.linalg.inv(S[:-1, :-1]), np.append(np.zeros(len(S) - 1), 1.0)

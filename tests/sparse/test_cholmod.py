@@ -51,6 +51,8 @@ def test_orders_serve_our_factor(method):
     pattern, values = pattern_of(A)
     symbolic = analyse_pattern(pattern, cholmod_order(pattern, method))
     assert symbolic.rule == "given"
+    named = analyse_pattern(pattern, f"cholmod {method}")
+    assert named.rule == f"cholmod {method}" and named.nnz == symbolic.nnz
     assert symbolic.nnz < analyse_pattern(pattern, "natural").nnz
     assert Factor(symbolic).update(values) == pytest.approx(np.linalg.slogdet(A.toarray())[1], rel=1e-12)
 
