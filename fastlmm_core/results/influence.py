@@ -131,13 +131,12 @@ class GroupedRows:
 
 def _groups(fit, by) -> tuple[np.ndarray, pd.Index]:
     """Codes (n,) and labels of the groups that occur."""
-    facts = fit._facts
-    if isinstance(by, str) and by in facts.factors:
-        f = facts.factors.index(by)
-        return np.asarray(fit._rows.design.factors[f].codes), pd.Index(facts.levels[f], name=by)
+    for factor in fit._rows.design.factors:
+        if isinstance(by, str) and by == factor.name:
+            return np.asarray(factor.codes), pd.Index(factor.levels, name=by)
     codes = cluster_codes(fit, by)
     if isinstance(by, str):
-        values, name = fit._frame[by].to_numpy(), by
+        values, name = fit._rows.frame[by].to_numpy(), by
     else:
         values, name = np.asarray(by), "group"
     first = np.unique(codes, return_index=True)[1]

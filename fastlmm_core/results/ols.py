@@ -12,12 +12,12 @@ from fastlmm_core.inference.tests import Residual
 from fastlmm_core.results.coefficients import FixedEffects, choose
 from fastlmm_core.results.export import LinearExports
 from fastlmm_core.results.facts import LinearFacts
-from fastlmm_core.results.predict import predict_new
+from fastlmm_core.results.linear_diagnostics import LinearDiagnostics
 from fastlmm_core.results.summary import LinearSummary
 from fastlmm_core.results.testing import Testing
 
 
-class LMResults(FixedEffects, Testing, LinearExports):
+class LMResults(FixedEffects, LinearDiagnostics, Testing, LinearExports):
     """A linear model fitted by (weighted) least squares.
 
     Made by `fastlmm_core.lm`.  Conventions are those of R's ``summary(lm)``; the
@@ -51,9 +51,13 @@ class LMResults(FixedEffects, Testing, LinearExports):
     def _weighted(self) -> bool:
         return self._facts.weights_name is not None
 
-    def cov_params(self, kind: str = "model") -> pd.DataFrame:
-        """Covariance of the coefficients, p x p; aliased rows and columns are NaN."""
-        return self._cov_frame(choose(kind, {"model": self._vcov}, "kind of covariance"))
+    def cov_params(self, kind: str = "model", cluster=None) -> pd.DataFrame:
+        """Covariance of the coefficients, p x p; aliased rows and columns are NaN.
+
+        ``kind`` is ``"model"``, or ``"CR0"``, ``"CR1"``, ``"CR2"``: cluster-robust, see `robust`.
+        """
+        kinds = {"model": lambda: self._vcov, **self._robust_covariances(cluster)}
+        return self._cov_frame(choose(kind, kinds, "kind of covariance")())
 
     def conf_int(self, alpha: float = 0.05, method: str = "t") -> pd.DataFrame:
         """Confidence limits, columns ``lower, upper``; ``method`` is ``"t"`` or ``"wald"`` (normal)."""
@@ -157,12 +161,6 @@ class LMResults(FixedEffects, Testing, LinearExports):
     def resid_scaled(self) -> pd.Series:
         """``sqrt(weight) * resid / sigma``."""
         return self._rows.series(self._rows.scaled_residuals, "resid_scaled")
-
-    def predict(self, newdata=None) -> pd.Series:
-        """Prediction by the rows of ``newdata`` (default: those of the fit), NaN where one is missing."""
-        if newdata is None:
-            return self.fittedvalues.rename("predicted")
-        return predict_new(self._spec, newdata, self._beta, (), ())
 
     def summary(self):
         """A summary that prints like R's ``summary(lm)``."""

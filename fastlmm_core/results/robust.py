@@ -23,13 +23,15 @@ NUMBERS = 4_000_000
 
 def cluster_codes(fit, cluster) -> np.ndarray:
     """Clusters (n,) 0 .. J - 1 of the rows used: outermost factor, named factor, column, or labels by row."""
-    facts, design = fit._facts, fit._rows.design
+    design, factors = fit._rows.design, getattr(fit._facts, "factors", ())
     if cluster is None:
+        if not factors:  # a linear model
+            return np.arange(design.n)
         return np.asarray(design.factors[outermost(design)].codes)
     if isinstance(cluster, str):
-        if cluster in facts.factors:
-            return np.asarray(design.factors[facts.factors.index(cluster)].codes)
-        frame = fit._frame
+        if cluster in factors:
+            return np.asarray(design.factors[factors.index(cluster)].codes)
+        frame = fit._rows.frame
         if cluster not in frame:
             raise DataError(f"no grouping factor or column {cluster!r} to cluster by")
         cluster = frame[cluster]
@@ -52,7 +54,7 @@ def cluster_sums(fit, kind: str, cluster) -> ClusterSums:
     equations(fit)
     source = fit_source(fit._rows.design, fit._rows.labels)
     clusters = cluster_codes(fit, cluster)
-    check_clusters(clusters, source.codes, fit._facts.factors)
+    check_clusters(clusters, source.codes, [factor.name for factor in fit._rows.design.factors])
     residual = fit._rows.design.response - fit._rows.linear()
     if kind == "CR2":
         return _adjusted(fit, source, clusters, residual)
@@ -87,7 +89,7 @@ def _adjusted(fit, source, clusters, residual) -> ClusterSums:
     r, Q, T = len(fit._kept), fit._solved.point.Q, fit._prediction_errors.levels.T
     out = ClusterSums(*(np.empty((len(sizes), *shape)) for shape in ((r,), (r, r), (r, r))))
     single = source.weights is None and len(source.codes) == 1 and _is_factor(source, clusters)
-    width = r + len(T[0])
+    width = r + sum(map(len, T))
     for size in np.unique(sizes):
         alike = np.flatnonzero(sizes == size)
         narrow = single and size > width
