@@ -70,7 +70,7 @@ def test_kenward_roger_as_pbkrtest(id):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda f: f.conf_int(method="profile"),
+        lambda f: f.conf_int(method="exact"),
         lambda f: f.conf_int(alpha=5),
         lambda f: f.cov_params("CR9"),
         lambda f: f.predict(re=["Nobody"]),
