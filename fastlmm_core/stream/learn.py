@@ -17,6 +17,7 @@ from ..formula.evaluate import CONSTANTS, Categorical, compile_expression
 from ..formula.pieces import Frame
 from ..formula.reader import RowReader, formula_plan
 from .levels import has_own_order, sorted_order
+from .moments import Moments, recipe
 from .sources import Source
 
 WHOLE_BYTES = 512 << 20
@@ -188,12 +189,14 @@ class _Seen:
 
 
 class _Whole:
-    """All values of the columns of a stateful transform."""
+    """All values of the columns of a stateful transform; of too many, what sums of powers tell."""
 
     def __init__(self):
-        self.parts, self.bytes = {}, 0
+        self.parts, self.bytes, self.moments = {}, 0, None
 
     def add(self, frame, piece, names):
+        if self.moments is not None:
+            return self.moments.add(_values(frame, self.moments.how.inner))
         for name in text_columns(piece.text, piece.is_column, names):
             column = frame.column(name)
             if column.kind == FACTOR:
@@ -204,13 +207,31 @@ class _Whole:
             self.parts.setdefault(name, []).append(values)
             self.bytes += values.nbytes
         if self.bytes > WHOLE_BYTES:
+            self._let_go(piece, frame.text)
+
+    def _let_go(self, piece, text):
+        how = recipe(piece)
+        if how is None:
             raise ModelError(
                 f"{piece} is learned from all its values, which take more than {WHOLE_BYTES >> 20} MB here: "
-                "compute the column beforehand, or write it with constants, as in I((x - 50) / 10)"
+                "compute the column beforehand, or write it with constants (knots, I((x - 50) / 10))"
             )
+        self.moments = Moments(how)
+        self.moments.add(_values(Frame(self._table(), text), how.inner))
+        self.parts = {}
+
+    def _table(self):
+        return Table({name: np.concatenate(parts) for name, parts in self.parts.items()})
 
     def state(self, piece, text):
-        table = Table({name: np.concatenate(parts) for name, parts in self.parts.items()})
+        if self.moments is not None:
+            return self.moments.state()
         state: dict = {}
-        Frame(table, text).evaluate(piece, state)
+        Frame(self._table(), text).evaluate(piece, state)
         return state
+
+
+def _values(frame, piece):
+    """Values of a number, without the missing ones."""
+    values = frame.evaluate(piece, {}).arrays[0].astype(np.float64)
+    return values[~np.isnan(values)]
