@@ -97,15 +97,92 @@ def test_weights_of_the_wrong_length(frame):
 
 
 def test_response_that_is_no_number(frame):
-    raises(flm.DataError, "y", data=frame.assign(y="a"))
+    message = raises(flm.DataError, "y", "text such as 'a'", data=frame.assign(y="a"))
+    assert "to_numeric" not in message
+
+
+@pytest.mark.parametrize("kind", ["str", "category", "object"])
+def test_numbers_as_text_name_the_remedy(frame, kind):
+    text = pd.Series(["3.1", "4.5", "2.0"] * 20).astype(kind)
+    hint = "it holds text such as '2.0': convert it with pd.to_numeric"
+    raises(flm.DataError, "'y'", hint, data=frame.assign(y=text))
+    raises(flm.DataError, "'w'", hint, data=frame.assign(w=text), weights="w")
+    raises(flm.DataError, "offset w", hint, formula="y ~ offset(w) + (1 | g)", data=frame.assign(w=text))
+    raises(
+        flm.FormulaError, "log(w)", "'w'", hint, formula="y ~ log(w) + (1 | g)", data=frame.assign(w=text)
+    )
+
+
+def test_a_column_per_row_of_text(frame):
+    raises(flm.ModelError, "60 rows", "text", data=frame.assign(x=frame["x"].astype(str)))
+
+
+def test_times_as_a_response(frame):
+    times = pd.date_range("2020-01-01", periods=60)
+    raises(flm.DataError, "y", "days since", data=frame.assign(y=times))
+
+
+@pytest.mark.parametrize("formula", ["y ~ x * (1 | g)", "y ~ x:(1 | g)", "y ~ x / (1 | g)"])
+def test_random_term_in_a_product(frame, formula):
+    raises(flm.FormulaError, "can only be added", "(x | group)", "^^^", formula=formula, data=frame)
+
+
+def test_a_column_name_twice(frame):
+    twice = pd.concat([frame, frame[["x"]]], axis=1)
+    raises(flm.DataError, "'x'", "2 times", data=twice)
+    assert flm.lmer("y ~ 1 + (1 | g)", twice).nobs == 60
+
+
+BAD_STARTS = [[np.nan], [np.inf], [1.0, 2.0], [], "a", [[1.0]], 1.0, [None]]
+
+
+@pytest.mark.parametrize("start", BAD_STARTS, ids=map(str, BAD_STARTS))
+def test_start_that_is_no_theta(frame, start):
+    with pytest.raises(ValueError, match=r"start must be 1 finite number.*g\.Intercept.*found"):
+        flm.lmer("y ~ x + (1 | g)", frame, start=start)
+
+
+def test_start_of_several_parameters(frame):
+    named = r"\(g\.Intercept, g\.x\.Intercept, g\.x\)"
+    with pytest.raises(ValueError, match=f"3 finite numbers.*{named}; found 2"):
+        flm.lmer("y ~ x + (x | g)", frame, start=[1.0, 0.5])
+
+
+def test_groups_that_are_numbers_stay_numbers(frame):
+    ids = np.repeat(np.arange(1.0, 13.0), 5)
+    fit = flm.lmer("y ~ x + (1 | g)", frame.assign(g=ids))
+    assert fit.ranef()["g"].index.tolist() == list(range(1, 13))
+    assert fit.ranef()["g"].loc[2.0].shape == (1,)
+    named = flm.lmer("y ~ x + (1 | g)", frame.assign(g=[f"id{i:04.1f}" for i in ids]))
+    np.testing.assert_allclose(fit.ranef()["g"], named.ranef()["g"], rtol=1e-9)
+    crossed = flm.lmer("y ~ x + (1 | g:h)", frame.assign(g=ids, h=np.tile([1.0, 2.5], 30)))
+    assert crossed.ranef()["g:h"].index[:2].tolist() == ["1:1", "1:2.5"]
+
+
+@pytest.mark.parametrize("missing", [np.nan, None])
+def test_rows_without_a_group_are_dropped_and_counted(frame, missing):
+    frame["g"] = frame["g"].astype(object)
+    frame.loc[[3, 17], "g"] = missing
+    fit = flm.lmer("y ~ x + (1 | g)", frame)
+    assert fit.nobs == 58 and fit.n_dropped == 2 and "missing g: 2" in str(fit.summary())
+    raises(flm.DataError, "'g'", "rows 3, 17", data=frame, na_action="raise")
 
 
 def test_no_rows_left(frame):
-    raises(flm.DataError, "x", 60, data=frame.assign(x=np.nan))
+    for column in ("x", "g", "y"):
+        message = f"no rows are left of 60: {column} has 60 missing"
+        raises(flm.DataError, message, data=frame.assign(**{column: np.nan}))
 
 
 def test_no_rows_at_all(frame):
-    raises(flm.DataError, data=frame.iloc[:0])
+    raises(flm.DataError, "the data have no rows", data=frame.iloc[:0])
+    raises(flm.FormulaError, "no columns", data=pd.DataFrame())
+
+
+def test_one_row(frame):
+    raises(flm.DataError, "the data have one row", data=frame.iloc[:1])
+    frame.loc[1:, "x"] = np.nan
+    raises(flm.DataError, "one row is left of 60", data=frame)
 
 
 def test_aliased_columns_are_dropped_with_a_warning(frame):

@@ -20,7 +20,7 @@ from math import isfinite, log, pi
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
 
-from fastlmm_core.errors import NumericalError
+from fastlmm_core.errors import ModelError, NumericalError
 from fastlmm_core.mme.engine import Engine
 
 EPS = float(np.finfo(float).eps)
@@ -84,7 +84,10 @@ class ProfiledObjective:
         self.n, self.p, self.reml = n, engine.p, reml
         self.N = n - engine.p if reml else n
         if self.N < 1:
-            raise NumericalError(f"no residual degrees of freedom: {n} rows, {engine.p} fixed effects")
+            raise ModelError(
+                f"no residual degrees of freedom: {n} rows and {engine.p} fixed-effect columns; "
+                "numbers that were read as text give a column per value"
+            )
         self.constant = constant - sum_log_weights
         self.n_values = 0
         self.n_gradients = 0

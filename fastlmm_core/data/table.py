@@ -110,6 +110,18 @@ def time_column(name, ticks, dtype):
     return Column(name, TIME, ticks, missing if missing.any() else None, dtype=dtype)
 
 
+def what_it_holds(column):
+    """What a column without numbers holds, for messages where a number is needed, with the remedy."""
+    if column.kind != FACTOR:
+        return "it holds times: make it a number, such as days since the start"
+    shown = next((str(level) for level in column.levels), "")
+    try:
+        pd.to_numeric(pd.Series(column.levels.astype(object)).head(1000))
+    except (ValueError, TypeError):
+        return f"it holds text such as {shown!r}"
+    return f"it holds text such as {shown!r}: convert it with pd.to_numeric"
+
+
 class Table:
     """A data frame seen as named columns.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data.factors import cross
 from ..data.table import FACTOR, Table
-from ..errors import FormulaError, ModelError
+from ..errors import DataError, FormulaError, ModelError
 from .contrasts import code, resolve
 from .parse import ParsedFormula, parse_formula
 from .reader import RowReader
@@ -124,6 +124,12 @@ class Builder(RowReader):
         return self.encode(self.found[place].column)[0]
 
     def check_response(self, response, name):
+        if len(response) == 1:
+            raise DataError(
+                f"only one row is left of {self.report.n_total}: a model needs more"
+                if self.report.n_total > 1
+                else "the data have one row: a model needs more"
+            )
         if response[0] == response[-1] and response.min() == response.max():
             raise ModelError(
                 f"the response {name!r} is constant ({response[0]:g} in all {len(response)} rows)"

@@ -120,7 +120,9 @@ class _Parts:
             self.fail(node, "a random term must be in parentheses: (terms | group)")
         elif _has_bar(node):
             self.fail(
-                node, "a random term can only be added, it cannot be part of an interaction or a product"
+                node,
+                "a random term can only be added, it cannot be part of an interaction or a product; "
+                "a slope that varies by group is (x | group)",
             )
         elif _is_offset(node):
             if sign < 0:

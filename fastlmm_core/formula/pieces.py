@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 
 from ..data.factors import match
-from ..data.table import FACTOR, NUMERIC, TIME, Column, factor_column, numeric_column, scan
+from ..data.table import (
+    FACTOR,
+    NUMERIC,
+    TIME,
+    Column,
+    factor_column,
+    numeric_column,
+    scan,
+    what_it_holds,
+)
 from ..errors import DataError, FormulaError
 from .algebra import Piece
 from .evaluate import CONSTANTS, Categorical, compile_expression, parts_of, run
@@ -51,6 +60,8 @@ class Frame:
             f"did you mean {', '.join(map(repr, near))}?"
             if near
             else f"columns are {_listed(self.table.names)}"
+            if self.table.names
+            else "they have no columns at all"
         )
         found = re.search(rf"(?<![\w.`]){re.escape(name)}(?![\w.])|`{re.escape(name)}`", self.text)
         place = f"\n    {self.text}\n    {' ' * found.start()}{'^' * len(found.group())}" if found else ""
@@ -117,7 +128,11 @@ class Frame:
         if rows is not None:
             inputs = {name: values[rows] for name, values in inputs.items()}
         n = self.table.n if rows is None else int(np.count_nonzero(rows))
-        names, arrays, drop = parts_of(run(expression, inputs, state), n, piece.text)
+        try:
+            value = run(expression, inputs, state)
+        except FormulaError as error:
+            raise _with_text_columns(error, [self.column(name) for name in inputs]) from error
+        names, arrays, drop = parts_of(value, n, piece.text)
         if rows is not None:
             arrays = [_spread(array, rows) for array in arrays]
         infinite = {}
@@ -132,6 +147,16 @@ class Frame:
             if inf is not None:
                 infinite[piece.text] = infinite.get(piece.text, False) | inf
         return Evaluated(piece, NUMERIC, missing, infinite, names, arrays, drop)
+
+
+def _with_text_columns(error, columns):
+    """The error, naming the columns without numbers that may be the reason."""
+    notes = [
+        f"column {column.name!r} is not a number: {what_it_holds(column)}"
+        for column in columns
+        if column.kind == FACTOR
+    ]
+    return FormulaError("\n".join([str(error), *notes])) if notes else error
 
 
 def _plain(column):

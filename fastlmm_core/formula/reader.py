@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..data.factors import encode
-from ..data.table import FACTOR, numeric_column
+from ..data.table import FACTOR, numeric_column, what_it_holds
 from ..errors import DataError
 from .algebra import Piece, term_text, terms_of
 from .pieces import Frame
@@ -82,8 +82,9 @@ class RowReader:
     def response_values(self):
         found = self.note(self.frame.evaluate(self.response, {}))
         if found.kind == FACTOR:
-            shown = ", ".join(repr(level) for level in found.column.levels[:4].tolist())
-            raise DataError(f"the response {self.response.text!r} is not a number: it holds {shown}, ...")
+            raise DataError(
+                f"the response {self.response.text!r} is not a number: {what_it_holds(found.column)}"
+            )
         if len(found.arrays) != 1:
             raise DataError(
                 f"the response {self.response.text!r} has {len(found.arrays)} columns, one is needed"
@@ -134,7 +135,10 @@ class RowReader:
 
     def number_column(self, column):
         if column.kind != "numeric":
-            raise DataError(f"column {column.name!r} is not numeric, as weights and offsets must be")
+            raise DataError(
+                f"column {column.name!r} is not numeric, as weights and offsets must be: "
+                f"{what_it_holds(column)}"
+            )
         if column.missing is not None:
             self.missing[column.name] = column.missing
         if column.infinite is not None:

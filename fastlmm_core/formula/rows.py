@@ -80,6 +80,8 @@ def choose_rows(table, missing, infinite, weights, na_action, may_be_empty=False
                 f"{_places(name, bad, index)} infinite: remove those rows or mark them as missing"
             )
     if not used and not may_be_empty:
+        if not n:
+            raise DataError("the data have no rows")
         why = ", ".join(f"{name} has {count} missing" for name, count in counts.items())
         raise DataError(f"no rows are left of {n}" + (f": {why}" if why else ""))
     if used == n:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.factors import cross_keys, labels, match
-from ..data.table import FACTOR, Table
+from ..data.table import FACTOR, Table, what_it_holds
 from ..errors import DataError
 from .algebra import Piece
 from .contrasts import indicator_tables
@@ -288,8 +288,10 @@ def _saved_atom(saved, pieces):
 def number_values(frame, text, role):
     """Values of one numeric expression, float64 with NaN where missing, and the mask of those or None."""
     found = frame.evaluate(Piece(text.strip("`"), True) if _is_name(text) else Piece(text, False), {})
-    if found.kind == FACTOR or len(found.arrays) != 1:
-        raise DataError(f"{role} {text} is not a number")
+    if found.kind == FACTOR:
+        raise DataError(f"{role} {text} is not a number: {what_it_holds(found.column)}")
+    if len(found.arrays) != 1:
+        raise DataError(f"{role} {text} has {len(found.arrays)} columns, one is needed")
     mask = _any(found.missing)
     values = found.arrays[0].astype(np.float64)
     if mask is not None:

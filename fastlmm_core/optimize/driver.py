@@ -27,7 +27,7 @@ from fastlmm_core.optimize.certificate import Certificate, Step
 from fastlmm_core.optimize.chart import Chart
 from fastlmm_core.optimize.control import Control
 from fastlmm_core.optimize.newton import Quadratic, descent, differenced, quadratic
-from fastlmm_core.optimize.start import starting_factors, wanted_starts
+from fastlmm_core.optimize.start import check_start, starting_factors, wanted_starts
 
 SHRINK = 0.1
 """A pivot keeps at least this fraction of itself in one step."""
@@ -113,8 +113,10 @@ def minimize(
     Raises
     ------
     NumericalError : the objective cannot be evaluated at any starting value.
+    ValueError : ``start`` is not n_theta finite numbers.
     """
     control = control or Control()
+    start = None if start is None else check_start(start, theta_map.n_theta, names)
     if getattr(objective.engine, "stochastic", False):
         from fastlmm_core.optimize.score import solve_score
 

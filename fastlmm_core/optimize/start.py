@@ -45,6 +45,23 @@ def wanted_starts(objective: ProfiledObjective, theta_map: ThetaMap) -> int:
     return 2 if any(levels[b.factor] <= FEW_LEVELS for b in blocks) else 1
 
 
+def check_start(start, n_theta: int, names) -> np.ndarray:
+    """``start`` as (n_theta,) float64; ValueError says what is expected."""
+    listed = f" ({', '.join(names)})" if names is not None and len(names) else ""
+    plural = "s" if n_theta > 1 else ""
+    expected = f"start must be {n_theta} finite number{plural}, the value{plural} of theta{listed}"
+    try:
+        values = np.asarray(start, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{expected}; found {start!r}") from None
+    if values.shape != (n_theta,):
+        found = f"{values.size} of them" if values.ndim == 1 else f"an array of shape {values.shape}"
+        raise ValueError(f"{expected}; found {found}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{expected}; found {values.tolist()}")
+    return values
+
+
 def starting_factors(
     objective: ProfiledObjective,
     theta_map: ThetaMap,

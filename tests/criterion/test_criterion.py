@@ -12,7 +12,7 @@ from fastlmm_core.criterion.information import (
     theta_hessian,
 )
 from fastlmm_core.criterion.profiled import ProfiledObjective
-from fastlmm_core.errors import NumericalError
+from fastlmm_core.errors import ModelError, NumericalError
 from fastlmm_core.mme.covariance import TermBlock, ThetaMap
 
 
@@ -159,5 +159,5 @@ def test_a_perfect_fit_is_refused():
     engine = DenseEngine(X, X @ [1.0, 2.0, 3.0], factors)
     with pytest.raises(NumericalError, match="residual variance is zero"):
         ProfiledObjective(engine, len(X), True).evaluate([np.eye(2)])
-    with pytest.raises(NumericalError, match="degrees of freedom"):
+    with pytest.raises(ModelError, match="degrees of freedom"):
         ProfiledObjective(engine, 3, True)
