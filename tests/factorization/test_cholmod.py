@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sparse.sparse_matrices import SHAPES, blocks_of, pattern_of, random_sparse
+from factorization.sparse_matrices import SHAPES, blocks_of, pattern_of, random_sparse
 
 from fastlmm_core.errors import MissingDependencyError, NumericalError
 from fastlmm_core.sparse.cholesky import Factor

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
-from sparse.sparse_matrices import SHAPES, arrow, blocks_of, dense, grid, pattern_of, random_sparse
+from factorization.sparse_matrices import SHAPES, arrow, blocks_of, dense, grid, pattern_of, random_sparse
 
 from fastlmm_core.sparse.ordering import BlockPattern, order_pattern
 from fastlmm_core.sparse.symbolic import analyse_pattern
