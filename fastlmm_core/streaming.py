@@ -16,7 +16,7 @@ from fastlmm_core.results.fit import LMMResults
 from fastlmm_core.results.streamrows import SourceRows, StatisticsRows
 from fastlmm_core.results.summary import ending
 from fastlmm_core.stream.assemble import assemble
-from fastlmm_core.stream.pipeline import accumulate
+from fastlmm_core.stream.cluster import accumulate_anywhere
 from fastlmm_core.stream.plan import Plan, build_plan, plan_of
 from fastlmm_core.stream.sources import Source, open_source
 from fastlmm_core.stream.statistics import CrossProducts
@@ -110,14 +110,14 @@ def fit_stream(
         planned, learned = plan_of(formula, source, reml, weights, contrasts, na_action)
     options = {"n_threads": n_threads, "progress": _by_rows(progress), "checkpoint": checkpoint}
     with clock("cross-products"):
-        stats = _accumulate(planned, source, data, client, options)
+        stats = accumulate_anywhere(planned, data, source, client, **options)
     if source.again and _unused(stats) and checkpoint is None:
         # a level that only rows left out have is no level of the model
         with clock("design"):
             learned = learned.occurring(stats.used)
             planned, _ = plan_of(formula, source, reml, weights, contrasts, na_action, learned=learned)
         with clock("cross-products"):
-            stats = _accumulate(planned, source, data, client, options)
+            stats = accumulate_anywhere(planned, data, source, client, **options)
     return _fit(stats, reml, control, start, n_threads, clock, source if source.again else None)
 
 
@@ -131,14 +131,6 @@ def _by_rows(progress):
             progress("cross-products", PASS[0] + (PASS[1] - PASS[0]) * min(1.0, rows / total))
 
     return report
-
-
-def _accumulate(planned, source, data, client, options):
-    if client is not None or type(data).__module__.partition(".")[0] == "dask":
-        from fastlmm_core.stream.cluster import accumulate_on_cluster
-
-        return accumulate_on_cluster(planned, data, source, client)
-    return accumulate(planned, source, **options)
 
 
 def _unused(stats) -> bool:

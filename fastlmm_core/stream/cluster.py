@@ -14,6 +14,15 @@ from .statistics import CrossProducts
 FAN_IN = 8  # statistics merged by one task
 
 
+def accumulate_anywhere(plan: Plan, data, source: Source, client, **options) -> CrossProducts:
+    """The pass where it belongs: on Dask for its frames and with a client, else in this process."""
+    if client is None and type(data).__module__.partition(".")[0] != "dask":
+        return accumulate(plan, source, **options)
+    if options.get("checkpoint") is not None:
+        raise DataError("a checkpoint is for files read by one process: leave out checkpoint or client")
+    return accumulate_on_cluster(plan, data, source, client)
+
+
 def accumulate_on_cluster(plan: Plan, data, source: Source, client=None) -> CrossProducts:
     """Statistics of a Dask DataFrame or of files, by the workers of ``client``.
 

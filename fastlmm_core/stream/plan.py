@@ -90,21 +90,33 @@ class Plan:
         mine, theirs = self.to_dict(), other.to_dict()
         return all(mine[name] == theirs[name] for name in ("formula", "spec", "groups", "na_action"))
 
-    def accumulate(self, data, *, n_threads: int | None = None, progress=None):
+    def accumulate(self, data, *, n_threads: int | None = None, progress=None, checkpoint=None, client=None):
         """Statistics of some rows.
 
         Parameters
         ----------
         data : whatever `plan` takes; a frame is one batch.
+        n_threads, checkpoint, client
+            As for `lmer`.
+        progress : bool or callable, optional
+            True shows rows, rows per second and time left; a callable gets ``(rows, rows in all or None)``.
 
         Returns
         -------
         CrossProducts
             Add up those of disjoint rows with ``merge``; `fit` takes the sum.
         """
-        from .pipeline import accumulate
+        from .cluster import accumulate_anywhere
 
-        return accumulate(self, open_source(data), n_threads=n_threads, progress=progress)
+        return accumulate_anywhere(
+            self,
+            data,
+            open_source(data),
+            client,
+            n_threads=n_threads,
+            progress=progress,
+            checkpoint=checkpoint,
+        )
 
     def to_json(self) -> str:
         """The plan as text, to be shared; numbers survive exactly."""

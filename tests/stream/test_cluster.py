@@ -59,6 +59,10 @@ def test_workers_add_up_partitions_and_files(client, data, expected, tmp_path):
     for part in range(3):
         data.iloc[part * 800 : part * 800 + 800].to_parquet(tmp_path / f"{part}.parquet")
     assert_same_fit(flm.lmer(FORMULA, tmp_path, client=client), expected)
+    plan = flm.plan(FORMULA, tmp_path)
+    assert_same_fit(flm.fit(plan.accumulate(tmp_path, client=client)), expected)
+    with pytest.raises(flm.DataError, match="one process"):
+        flm.lmer(FORMULA, tmp_path, client=client, checkpoint=tmp_path / "sums")
     with pytest.raises(flm.DataError, match="iterator of tables"):
         flm.lmer(FORMULA, lambda: iter([data]), client=client)
 
