@@ -30,7 +30,12 @@ class SecondMoments:
 
 
 class Engine(Protocol):
-    """Calls after `factorize` refer to its last Lambda."""
+    """Calls after `factorize` refer to its last Lambda.
+
+    An engine with a true attribute ``stochastic`` estimates ``log|V0|`` and F, the
+    same way at every call; it offers ``logdet_sd``, ``score_noise(directions)``
+    (r, r) and ``set_probes(count, seed, rough)`` besides.
+    """
 
     name: str
     k: tuple[int, ...]

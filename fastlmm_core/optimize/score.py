@@ -144,6 +144,8 @@ def _refine(search: _Search, probes: int) -> None:
     if search.model is not None and len(search.model.g) and 0 < search.decrement <= FIRST_TARGET:
         chart = search.chart
         factors = _moved(search, _limited(search, search.step), 1.0)
+        search.iterations += 1
+        search.trace.append(Step(search.point.value, search.decrement, 1.0))
     else:
         chart, factors = search.chart, search.chart.terms(search.chart.M)
     search.chart = Chart(chart.map, factors)
@@ -162,10 +164,10 @@ def _iterate_until(search: _Search, coarse: bool) -> None:
         if search.iterations >= search.control.max_iter:
             search.converged, search.reason = False, f"no convergence in {search.iterations} iterations"
             break
-        previous = search.decrement
+        previous, value = search.decrement, search.point.value
         search.iterations += 1
         length = _advance(search, target)
-        search.trace.append(Step(search.point.value, previous, length))
+        search.trace.append(Step(value, previous, length))
         if previous < 1e-6 and search.decrement > 0.25 * previous:
             _stop(search, "score at the accuracy of its linear systems")
             break
