@@ -38,6 +38,11 @@ def spectrum(solved: SolvedModel) -> tuple[np.ndarray, np.ndarray]:
     a, B = R[:, products.z[0][0]], R[:, x]
     scale = a.max()
     values, which = np.unique(np.round(a / scale, 12), return_inverse=True)
+    order = int(np.minimum(np.bincount(which), len(x)).sum())
+    if order > LARGEST:
+        raise ModelError(
+            f"the exact test needs the eigenvalues of a matrix of order {order}, above {LARGEST}"
+        )
     root = np.linalg.cholesky(products.C[np.ix_(x, x)]) if len(x) else np.zeros((0, 0))
     half = np.linalg.solve(root, B.T).T if len(x) else B
     mu, multiplicity, diagonal, rows = [], [], [], []
@@ -49,10 +54,6 @@ def spectrum(solved: SolvedModel) -> tuple[np.ndarray, np.ndarray]:
             multiplicity.append(len(part) - len(triangle))
         diagonal += [value] * len(triangle)
         rows.append(triangle)
-    if len(diagonal) > LARGEST:
-        raise ModelError(
-            f"the exact test needs the eigenvalues of a matrix of order {len(diagonal)}, above {LARGEST}"
-        )
     rest = np.concatenate(rows) if rows else np.zeros((0, len(x)))
     eigenvalues = np.linalg.eigvalsh(np.diag(diagonal) - rest @ rest.T)
     mu = np.concatenate([mu, eigenvalues])

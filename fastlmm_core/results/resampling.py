@@ -44,7 +44,7 @@ class Resampling:
             reduces the term to ``(1 | g)``, ``(1 | g)`` leaves it out.  A term without
             an intercept goes as a whole, and so does a piece of formula with all its
             columns; one that is part of an interaction stays.  Columns ``npar, llf, aic,
-            LRT, df, p, p_mixture``.
+            LRT, df, p, p_mixture``; NaN for a deletion that the statistics cannot express.
 
         Raises
         ------
@@ -65,12 +65,12 @@ class Resampling:
         for t, term in enumerate(facts.terms):
             text = _term_text(term.names, facts.factors[term.factor])
             for piece, keep in deletions(term.names):
-                if not reducible(solved.theta_map.maps[t], keep):
-                    continue
-                criterion = smaller_criterion(solved, t, keep)
+                # a column that stays may have been centred with one that goes: not from these statistics
+                possible = reducible(solved.theta_map.maps[t], keep)
+                criterion = smaller_criterion(solved, t, keep) if possible else np.nan
                 q, r = len(term.names), len(keep)
                 df = (q * (q + 1) - r * (r + 1)) // 2
-                npar, x = self.df_modelwc - df, max(0.0, criterion - full)
+                npar, x = self.df_modelwc - df, float(np.maximum(0.0, criterion - full))
                 mixture = mixture_upper(x, df) if q - r == 1 else np.nan
                 label = f"({text})" if piece is None else f"{piece} in ({text})"
                 while label in rows:

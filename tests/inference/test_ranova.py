@@ -69,6 +69,25 @@ def test_a_factor_goes_with_all_its_columns():
     assert table["df"].iloc[1] == 5 and np.isnan(table["p_mixture"].iloc[1])
 
 
+def test_polynomials_and_centred_columns():
+    frame = flm.load_dataset("sleepstudy").copy()
+    frame["Days"] = frame["Days"] + 1000.0
+    frame["z"] = np.random.default_rng(1).normal(size=180) + 500
+    for full, parts in [
+        (
+            "(Days + I(Days**2) | Subject)",
+            {"I(Days ** 2)": "(Days | Subject)", "Days": "(I(Days**2) | Subject)"},
+        ),
+        ("(Days * z | Subject)", {"Days:z": "(Days + z | Subject)"}),
+    ]:
+        table = flm.lmer(f"Reaction ~ Days + {full}", frame).ranova()
+        assert len(table) == len(parts) + 1
+        for piece, part in parts.items():
+            (row,) = [label for label in table.index if label.startswith(piece + " in")]
+            expected = flm.lmer(f"Reaction ~ Days + {part}", frame).llf
+            assert table.loc[row, "llf"] == pytest.approx(expected, abs=1e-5)
+
+
 def test_chains_of_three_and_crossed_slopes():
     rng = np.random.default_rng(4)
     c = np.arange(24).repeat(4)
@@ -116,6 +135,18 @@ def test_eigenvalues_of_unequal_groups_and_weights():
         expected = np.linalg.eigvalsh(residual.T @ residual)
         mu, multiplicity = spectrum(fit._solved)
         np.testing.assert_allclose(np.sort(np.repeat(mu, multiplicity)), expected[expected > 1e-8], rtol=1e-8)
+
+
+def test_many_distinct_sizes_are_refused():
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(2500), 2)
+    frame = {"g": g, "x": rng.normal(size=5000), "w": rng.uniform(1, 2, 5000)}
+    frame["y"] = rng.normal(size=5000) + rng.normal(size=2500)[g]
+    with pytest.raises(flm.ModelError, match="5000|4[0-9]{3}"):
+        flm.exact_rlrt(
+            flm.lmer("y ~ x + I(x**2) + (1 | g)", {**frame, "g": np.arange(5000) % 4500}, weights="w")
+        )
+    assert flm.exact_rlrt(flm.lmer("y ~ x + (1 | g)", frame), nsim=500, seed=1)["p"] == 0.0
 
 
 def test_draws_are_the_supremum():
