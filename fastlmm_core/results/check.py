@@ -7,10 +7,8 @@ import pandas as pd
 from scipy import special
 
 from fastlmm_core.errors import ModelError
-from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.reliability import error_variances
-from fastlmm_core.results.influence import Influence
-from fastlmm_core.results.residual_kinds import studentized_residuals
+from fastlmm_core.results.influence import GroupedRows, Influence
 from fastlmm_core.results.robust import outermost
 from fastlmm_core.results.rowblocks import equations, fit_source
 
@@ -28,6 +26,9 @@ CORRELATION, SMALL_SHARE = 0.99, 1e-3
 
 SD_RATIO, GROUP_RATIO = 1.2, 1.5
 """Ratios of residual sizes, along the mean and between groups, that are worth modelling."""
+
+LEAST_DF = 2.0
+"""Residual degrees of freedom of a level from which its variance is compared."""
 
 SHIFT = 1.0
 """Standard errors of a coefficient that one group may move it by."""
@@ -64,11 +65,13 @@ def check_fit(fit) -> Check:
     equations(fit)
     rows = [*_search(fit), *_terms(fit)]
     try:
-        residual = studentized_residuals(fit)
-    except ModelError:  # too many crossed levels for leverages
-        residual = fit._rows.scaled_residuals
+        leverage = GroupedRows(fit, None).rows[1]
+    except ModelError:  # too many crossed levels
+        leverage = np.zeros(fit.nobs)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        residual = fit._rows.scaled_residuals / np.sqrt(np.where(leverage < 1.0, 1.0 - leverage, np.nan))
     rows += [_outlying_rows(fit, residual), _shape("residuals", "", residual[np.isfinite(residual)])]
-    rows += _variances(fit, residual)
+    rows += [*_variances(fit, residual), *_group_variances(fit, leverage)]
     rows += _random_effects(fit)
     rows += _influence(fit)
     return Check(fit.formula, pd.DataFrame(rows, columns=COLUMNS))
@@ -138,7 +141,7 @@ def _shape(check, where, values):
 
 
 def _variances(fit, residual):
-    """Does the residual variance follow the mean (Koenker 1981), or differ between clusters (Levene 1960)?"""
+    """Does the residual variance follow the mean (Koenker 1981)?"""
     good = np.isfinite(residual)
     size, mean = residual[good] ** 2, fit._rows.fitted[good]
     if np.ptp(mean) > 1e-9 * np.abs(mean).max() and np.std(size) > 0:
@@ -149,25 +152,53 @@ def _variances(fit, residual):
         text = f"residual sd of the upper half of the fitted values over the lower: {ratio:.2f} (p {p:.2g})"
         flag = p < ALPHA and max(ratio, 1.0 / ratio) > SD_RATIO
         yield _row("variance and mean", "", "sd ratio", ratio, p, flag, text)
+
+
+def _group_variances(fit, leverage):
+    """Does the residual variance differ between levels of the outermost factor?
+
+    With SS the squared residuals of a level and ``nu = n - its leverages``, ``log(SS / nu)`` has
+    variance about ``psi'(nu / 2)`` (Raudenbush & Bryk 2002, section 9.4, who fit each level by
+    itself), times ``1 + kappa / 2`` for residuals of excess kurtosis kappa (Box 1953); the
+    statistic is the sum of squares about their weighted mean over these variances.  Its p is combined
+    with that of the level farthest out.
+    """
     f = outermost(fit._rows.design)
-    codes = fit._rows.design.factors[f].codes[good]
-    group, absolute = fit._facts.factors[f], np.abs(residual[good])
-    counts = np.bincount(codes)
-    groups, n = int((counts > 0).sum()), len(codes)
-    if groups < 2 or n - groups < groups:
+    group, codes = fit._facts.factors[f], fit._rows.design.factors[f].codes
+    z2 = fit._rows.scaled_residuals**2
+    nu, squares = np.bincount(codes, 1.0 - leverage), np.bincount(codes, z2)
+    used = (nu >= LEAST_DF) & (squares > 0)
+    if used.sum() < 2:
         return
-    means = np.bincount(codes, absolute) / np.maximum(counts, 1)
-    within = float(((absolute - means[codes]) ** 2).sum())
-    between = float((counts * (means - absolute.mean()) ** 2).sum())
-    F = between / (groups - 1) / (within / (n - groups))
-    p = f_upper(F, groups - 1, n - groups)
-    worst = int(np.argmax(np.where(counts > 2, means, 0.0)))
+    s2 = np.where(used, squares / np.where(used, nu, 1.0), 1.0)
+    rows = used[codes] & (leverage < 1.0)
+    # of normal studentized residuals over their own level's sd the fourth moment is 3 nu / (nu + 2)
+    fourth = ((z2[rows] / (1.0 - leverage[rows]) / s2[codes[rows]]) ** 2).sum()
+    kurtosis = 3.0 * float(fourth / (3.0 * nu / (nu + 2.0))[codes[rows]].sum() - 1.0)
+    inflation = max(1.0 + 0.5 * kurtosis, 0.5)
+    variance = special.polygamma(1, nu[used] / 2.0) * inflation
+    logs = np.log(s2[used]) - special.digamma(nu[used] / 2.0) + np.log(nu[used] / 2.0)
+    centre = float((logs / variance).sum() / (1.0 / variance).sum())
+    H = float(((logs - centre) ** 2 / variance).sum())
+    # logarithms of small chi-squares have heavy tails: H is scaled to its own mean and variance
+    tails = special.polygamma(3, nu[used] / 2.0) / special.polygamma(1, nu[used] / 2.0) ** 2
+    scale = 1.0 + 0.5 * float(tails.mean())
+    p = float(special.gammaincc(0.5 * (len(logs) - 1) / scale, 0.5 * H / scale))
+    # the level farthest out against all others, by F, as the farthest of all (Bonferroni)
+    rest, total = nu[used].sum() - nu[used], squares[used].sum() - squares[used]
+    F = s2[used] / (total / rest)
+    upper = special.fdtrc(nu[used] / inflation, rest / inflation, F)
+    lower = special.fdtr(nu[used] / inflation, rest / inflation, F)
+    sides = 2.0 * np.minimum(upper, lower)
+    worst = np.flatnonzero(used)[int(np.argmin(sides))]
+    p = min(1.0, 2.0 * min(p, len(logs) * float(sides.min())))
+    ratio = float(np.sqrt(s2[worst] / np.exp(centre)))
     text = (
-        f"residual variance between levels of {group}: F {F:.2f} (p {p:.2g}); largest in "
-        f"{fit._facts.levels[f][worst]}, {means[worst] / absolute.mean():.2f} times the average"
+        f"residual variance between levels of {group}: chi-square {H:.1f} on {len(logs) - 1} "
+        f"and the farthest, {fit._facts.levels[f][worst]}, with {ratio:.2f} times the usual sd (p {p:.2g})"
     )
-    flag = p < ALPHA and means[worst] > GROUP_RATIO * absolute.mean()
-    yield _row("variance between groups", group, "F", F, p, flag, text)
+    flag = p < ALPHA and max(ratio, 1.0 / ratio) > GROUP_RATIO
+    yield _row("variance between groups", group, "chi-square", H, p, flag, text)
 
 
 def _random_effects(fit):

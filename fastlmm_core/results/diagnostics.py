@@ -238,8 +238,8 @@ class Diagnostics:
         -----
         Random effects are compared with the spread of their predictions, ``Sigma - Var(b^ - b)`` (Lange &
         Ryan 1989, doi:10.1214/aos/1176347130); shrunken effects look more normal than they are, so a
-        shape that passes proves little.  Variances: Koenker (1981) along the mean, Levene (1960) between
-        groups.
+        shape that passes proves little.  Variances: Koenker (1981) along the mean; Raudenbush & Bryk
+        (2002), section 9.4, between groups.
         """
         return check_fit(self)
 
