@@ -20,6 +20,8 @@ from .pairs import PairSums
 from .plan import Plan
 from .statistics import CrossProducts, Levels, LevelSet
 
+IN_PLACE_LEVELS = 1 << 16
+
 
 class Accumulator:
     """Adds batches of rows to the statistics of a plan.
@@ -180,19 +182,22 @@ class Accumulator:
 
     # -- the result ----------------------------------------------------------------
 
-    def finish(self) -> CrossProducts:
-        """The sums so far, levels in their order; the accumulator can go on."""
+    def finish(self, last: bool = False) -> CrossProducts:
+        """The sums so far, levels in their order.
+
+        With ``last`` large sums are put in order where they are, and the accumulator is spent;
+        without, it can go on.
+        """
         kept, levels, R, counts = [], [], [], []
         for f, parts in enumerate(self.plan.groups):
             found, order = self._level_set(f, parts)
             levels.append(found)
             kept.append(order)
-            R.append(self.R[f][order])
-            counts.append(self.counts[f][order])
-        pairs = {
-            (f, g): sums.sorted(_ranks(kept[f], len(self.counts[f])), _ranks(kept[g], len(self.counts[g])))
-            for (f, g), sums in self.pairs.items()
-        }
+            sizes = len(self.counts[f])
+            R.append(_in_order(self.R[f], order, last))
+            counts.append(_in_order(self.counts[f], order, last))
+            kept[-1] = _ranks(order, sizes)
+        pairs = {(f, g): sums.sorted(kept[f], kept[g]) for (f, g), sums in self.pairs.items()}
         return CrossProducts(
             plan=self.plan, n=self.n, n_total=self.n_total, n_zero_weight=self.n_zero_weight,
             missing=dict(self.missing), sum_log_weights=self.sum_log_weights, y_range=self.y_range,
@@ -230,6 +235,16 @@ def _matched(column, levels):
         return column.values, unseen
     small = np.int8 if len(levels) < 128 else np.int32
     return np.append(place, -1).astype(small)[column.values], unseen
+
+
+def _in_order(sums, order, in_place):
+    """``sums[order]``; in the same memory when that is allowed and the order is increasing."""
+    if not in_place or (np.diff(order) <= 0).any():
+        return sums[order]
+    for at in range(0, len(order), IN_PLACE_LEVELS):
+        some = order[at : at + IN_PLACE_LEVELS]
+        sums[at : at + len(some)] = sums[some]  # some >= at: nothing is overwritten before it is read
+    return sums[: len(order)]
 
 
 def _ranks(order, size):

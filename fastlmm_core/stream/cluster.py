@@ -62,7 +62,7 @@ def accumulate_on_cluster(plan: Plan, data, source: Source, client=None) -> Cros
 def _partition(plan, frame, at):
     total = Accumulator(plan, 1)
     total.add(frame, f"partition {at}")
-    return total.finish()
+    return total.finish(last=True)
 
 
 def _file(plan, file):

@@ -51,7 +51,7 @@ def accumulate(
             if batch.completes is not None and checkpoint is not None:
                 new_files.append(batch.completes)
                 _total(done, total, new_files).save(checkpoint)
-    return _total(done, total, new_files)
+    return _total(done, total, new_files, last=True)
 
 
 def _resume(plan, checkpoint):
@@ -66,8 +66,8 @@ def _resume(plan, checkpoint):
     return done
 
 
-def _total(done, total, files):
-    found = replace(total.finish(), files=tuple(files))
+def _total(done, total, files, last=False):
+    found = replace(total.finish(last), files=tuple(files))
     return found if done is None else done.merge(found)
 
 

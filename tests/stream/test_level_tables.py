@@ -100,3 +100,16 @@ def test_unions_do_not_depend_on_who_comes_first():
     assert mine.merge(other)[0].index.tolist() == other.merge(mine)[0].index.tolist() == ["a", "m", "z"]
     with pytest.raises(flm.DataError, match="different types"):
         a.merge(Levels(pd.Index([1, 2])))
+
+
+def test_sums_are_put_in_order_where_they_are(monkeypatch):
+    from fastlmm_core.stream import accumulator
+
+    monkeypatch.setattr(accumulator, "IN_PLACE_LEVELS", 7)
+    rng = np.random.default_rng(2)
+    sums = rng.normal(size=(100, 2, 3))
+    increasing, any_order = np.sort(rng.permutation(100)[:60]), rng.permutation(100)[:60]
+    for order in (increasing, any_order, np.arange(100), np.arange(0)):
+        for in_place in (False, True):
+            found = accumulator._in_order(sums.copy(), order, in_place)
+            np.testing.assert_array_equal(found, sums[order])
