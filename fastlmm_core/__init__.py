@@ -30,6 +30,8 @@ _LAZY = {
     "Control": "optimize.control",
     "LMMResults": "results.fit",
     "LMResults": "results.ols",
+    "power": "design_tools",
+    "simulate_design": "design_tools",
     "load_dataset": "datasets",
     "list_datasets": "datasets",
 }
