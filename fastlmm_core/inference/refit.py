@@ -12,6 +12,7 @@ from fastlmm_core.criterion.profiled import ProfiledObjective
 from fastlmm_core.crossprod.layout import build_layout
 from fastlmm_core.crossprod.standardize import standardize
 from fastlmm_core.crossprod.statistics import CrossProducts
+from fastlmm_core.crossprod.threads import resolve_threads
 from fastlmm_core.errors import ModelError, NumericalError
 from fastlmm_core.formula.terms import Design
 from fastlmm_core.inference.estimates import FixedCoordinates, build_estimates
@@ -22,10 +23,16 @@ from fastlmm_core.mme.covariance import ThetaMap
 from fastlmm_core.optimize.control import Control
 from fastlmm_core.optimize.driver import Optimum, minimize
 
+PARALLEL_WORK = 1e8
+"""Flops of one evaluation from which threads are worth waking."""
+
 
 def engine_threads(solved: SolvedModel) -> int:
-    """Threads the fit's engine was given."""
-    return int(getattr(solved.objective.engine, "n_threads", 1))
+    """Threads the fit's engine was given; where it does not say, all if the work is worth them."""
+    known = getattr(solved.objective.engine, "n_threads", None)
+    if known is None:
+        known = resolve_threads(None) if solved.objective.work > PARALLEL_WORK else 1
+    return int(known)
 
 
 def fresh_objective(
