@@ -75,7 +75,7 @@ void flm_iterative_samples(const flm_iterative *s, int lanes, const double *B, c
  * -1 where max_iter did not suffice; norm2 (lanes): rhs' P^-1 rhs.  `single` (16 lanes only): N'J N is
  * applied in single precision, at half the traffic, for a tol of 1e-6 and more. */
 flm_status flm_iterative_solve(const flm_iterative *s, int lanes, int single, const double *inverse,
-                               const double *rhs, double tol, int max_iter, double *x, double *step, double *ratio,
-                               int32_t *used, double *norm2);
+                               const double *rhs, double tol, int max_iter, double *x, double *step,
+                               double *ratio, int32_t *used, double *norm2);
 
 #endif

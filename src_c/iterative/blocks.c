@@ -87,7 +87,8 @@ FLM_INLINE void block_level(const flm_iterative *s, int64_t i, const double *B, 
                 const double q = Q[(int64_t)s->index[e + b] * stride + c];
                 for (int a = 0; a < k; a++)
                     for (int d = 0; d < k; d++)
-                        M[a * k + d] += value_of(s, single, (e + b) * k + a) * q * value_of(s, single, (e + c) * k + d);
+                        M[a * k + d] +=
+                            value_of(s, single, (e + b) * k + a) * q * value_of(s, single, (e + c) * k + d);
             }
         e += width;
     }
@@ -108,9 +109,9 @@ void flm_iterative_level_blocks(const flm_iterative *s, const double *B, const d
     }
 }
 
-FLM_INLINE void samples_body(const flm_iterative *s, int chunk, const double *B, const double *X, const double *Y,
-                             const double *weight, double *sum, double *by_level, const int k, const int NV,
-                             const int single)
+FLM_INLINE void samples_body(const flm_iterative *s, int chunk, const double *B, const double *X,
+                             const double *Y, const double *weight, double *sum, double *by_level, const int k,
+                             const int NV, const int single)
 {
     flm_vec acc[MAX_K * MAX_NV], x[MAX_K * MAX_NV], y[MAX_K * MAX_NV];
     memset(sum, 0, sizeof(double) * (size_t)(k * k * 8 * NV));
@@ -136,14 +137,15 @@ FLM_INLINE void samples_body(const flm_iterative *s, int chunk, const double *B,
     }
 }
 
-static FLM_CLONES void samples_chunk(const flm_iterative *s, int lanes, int chunk, const double *B, const double *X,
-                                     const double *Y, const double *weight, double *sum, double *by_level)
+static FLM_CLONES void samples_chunk(const flm_iterative *s, int lanes, int chunk, const double *B,
+                                     const double *X, const double *Y, const double *weight, double *sum,
+                                     double *by_level)
 {
     FLM_WITH_LANES(s, lanes, samples_body, s, chunk, B, X, Y, weight, sum, by_level);
 }
 
-void flm_iterative_samples(const flm_iterative *s, int lanes, const double *B, const double *X, const double *Y,
-                           const double *weight, double *partial, double *by_level)
+void flm_iterative_samples(const flm_iterative *s, int lanes, const double *B, const double *X,
+                           const double *Y, const double *weight, double *partial, double *by_level)
 {
 #pragma omp parallel for num_threads(s->n_threads) schedule(dynamic, 1)
     for (int c = 0; c < s->n_level_chunks; c++)

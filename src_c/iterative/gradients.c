@@ -22,20 +22,23 @@ FLM_INLINE int factor_of(const flm_iterative *s, int64_t column)
 }
 
 /* out = M in (or M' in) for the rows of one unit, M (w, w) with row stride. */
-FLM_INLINE void unit_times(const double *M, int stride, int transposed, const double *in, double *out, const int w,
-                           const int NV)
+FLM_INLINE void unit_times(const double *M, int stride, int transposed, const double *in, double *out,
+                           const int w, const int NV)
 {
     for (int a = 0; a < w; a++)
         for (int v = 0; v < NV; v++) {
             flm_vec sum = {0};
-            for (int b = 0; b < w; b++)
-                sum += (transposed ? M[b * stride + a] : M[a * stride + b]) * ((const flm_vec *)in)[b * NV + v];
+            for (int b = 0; b < w; b++) {
+                const double entry = transposed ? M[b * stride + a] : M[a * stride + b];
+                sum += entry * ((const flm_vec *)in)[b * NV + v];
+            }
             ((flm_vec *)out)[a * NV + v] = sum;
         }
 }
 
 /* p = z + ratio p, Dp = D p. */
-FLM_INLINE void direction_body(const flm_iterative *s, int chunk, const work *w, const double *ratio, const int NV)
+FLM_INLINE void direction_body(const flm_iterative *s, int chunk, const work *w, const double *ratio,
+                               const int NV)
 {
     const int lanes = 8 * NV;
     const int64_t last = s->column_chunk[chunk + 1];
@@ -124,8 +127,10 @@ FLM_INLINE void residual_body(const flm_iterative *s, int chunk, const work *w, 
         else
             unit_times(inverse + c * stride, stride, 0, w->r + c * lanes, w->z + c * lanes, width, NV);
         for (int64_t j = c; j < c + width; j++)
-            for (int v = 0; v < NV; v++)
-                total[v] += ((const flm_vec *)(w->r + j * lanes))[v] * ((const flm_vec *)(w->z + j * lanes))[v];
+            for (int v = 0; v < NV; v++) {
+                const flm_vec r = ((const flm_vec *)(w->r + j * lanes))[v];
+                total[v] += r * ((const flm_vec *)(w->z + j * lanes))[v];
+            }
         c += width;
     }
     memcpy(dots, total, sizeof(flm_vec) * (size_t)NV);
@@ -192,8 +197,8 @@ static void image(const flm_iterative *s, int lanes, const work *w, const double
     collect(s, lanes, w->dots, pq);
 }
 
-static void residual(const flm_iterative *s, int lanes, const work *w, const double *inverse, const double *step,
-                     double *x, double *rz)
+static void residual(const flm_iterative *s, int lanes, const work *w, const double *inverse,
+                     const double *step, double *x, double *rz)
 {
 #pragma omp parallel for num_threads(s->n_threads) schedule(dynamic, 1)
     for (int c = 0; c < s->n_column_chunks; c++)
@@ -262,7 +267,7 @@ flm_status flm_iterative_solve(const flm_iterative *s, int lanes, int single, co
     memset(w.p, 0, sizeof(double) * (size_t)size);
     memset(x, 0, sizeof(double) * (size_t)size);
     const flm_status status = iterate(s, lanes, &w, inverse, tol, max_iter, x, step, ratio, used, norm2);
-    /* x += P^-1 r: the rows of a factor with tiny D_f weigh nothing in the norms above, and for them P is S */
+    /* x += P^-1 r: rows of a factor with tiny D_f weigh nothing in the norms above, and there P is S */
     for (int64_t j = 0; j < size; j++)
         x[j] += w.z[j];
     free(memory);

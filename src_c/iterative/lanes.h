@@ -30,8 +30,8 @@ FLM_INLINE double value_of(const flm_iterative *s, const int single, int64_t at)
 }
 
 /* acc (k, NV) = N_i X; the lines of `next` are asked for on the way. */
-FLM_INLINE void level_times(const flm_iterative *s, int64_t i, const double *X, const double *next, flm_vec *acc,
-                            const int k, const int NV, const int single)
+FLM_INLINE void level_times(const flm_iterative *s, int64_t i, const double *X, const double *next,
+                            flm_vec *acc, const int k, const int NV, const int single)
 {
     const int64_t first = s->row_ptr[i], last = s->row_ptr[i + 1];
     const int lanes = 8 * NV;

@@ -15,7 +15,8 @@ FLM_INLINE void chunk_body(const flm_iterative *s, int chunk, const double *X, d
     }
 }
 
-FLM_CLONES void flm_iterative_chunk(const flm_iterative *s, int lanes, int chunk, const double *X, double *sum)
+FLM_CLONES void flm_iterative_chunk(const flm_iterative *s, int lanes, int chunk, const double *X,
+                                    double *sum)
 {
     FLM_WITH_LANES(s, lanes, chunk_body, s, chunk, X, sum);
 }
@@ -84,7 +85,8 @@ FLM_INLINE void multiply_body(const flm_iterative *s, int chunk, const double *X
     }
 }
 
-static FLM_CLONES void multiply_chunk(const flm_iterative *s, int lanes, int chunk, const double *X, double *out)
+static FLM_CLONES void multiply_chunk(const flm_iterative *s, int lanes, int chunk, const double *X,
+                                      double *out)
 {
     FLM_WITH_LANES(s, lanes, multiply_body, s, chunk, X, out);
 }
@@ -107,7 +109,8 @@ FLM_INLINE void reduce_body(const flm_iterative *s, int chunk, const double *Y, 
     }
 }
 
-static FLM_CLONES void reduce_chunk(const flm_iterative *s, int lanes, int chunk, const double *Y, double *sum)
+static FLM_CLONES void reduce_chunk(const flm_iterative *s, int lanes, int chunk, const double *Y,
+                                    double *sum)
 {
     FLM_WITH_LANES(s, lanes, reduce_body, s, chunk, Y, sum);
 }
@@ -131,7 +134,8 @@ flm_status flm_iterative_reduce(const flm_iterative *s, int lanes, const double 
         reduce_chunk(s, lanes, c, Y, sums + c * stride);
 #pragma omp parallel for num_threads(s->n_threads) schedule(dynamic, 1)
     for (int c = 0; c < s->n_column_chunks; c++)
-        add_sums(sums, s->n_level_chunks, stride, s->column_chunk[c] * lanes, s->column_chunk[c + 1] * lanes, out);
+        add_sums(sums, s->n_level_chunks, stride, s->column_chunk[c] * lanes, s->column_chunk[c + 1] * lanes,
+                 out);
     free(sums);
     return FLM_OK;
 }

@@ -46,8 +46,8 @@ FLM_CLONES void flm_iterative_chunk_single(const flm_iterative *s, int chunk, co
         chunk_body(s, chunk, X, sum, s->k, single);
 }
 
-FLM_CLONES void flm_iterative_rows_single(const flm_iterative *s, int64_t first, int64_t last, const double *X,
-                                          const float *sums, double *out)
+FLM_CLONES void flm_iterative_rows_single(const flm_iterative *s, int64_t first, int64_t last,
+                                          const double *X, const float *sums, double *out)
 {
     const int64_t stride = s->m * 16;
     for (int64_t c = first; c < last; c++) {
