@@ -16,9 +16,10 @@ from ..crossprod.rows import ScaledColumn
 from ..crossprod.standardize import Standardization, standardize
 from ..data.factors import match
 from ..data.table import Table
-from ..errors import DataError, FormulaError, ModelError
+from ..errors import DataError, FastLMMError, FormulaError, ModelError
 from ..formula.design import Builder
 from ..formula.parse import parse_formula
+from ..formula.reader import RowReader
 from ..formula.spec import DesignSpec
 from .learn import Learned, check_columns, learn, needed_columns, piece_names
 from .sources import Source, open_source
@@ -225,7 +226,7 @@ def plan_of(formula, source: Source, reml, weights, contrasts, na_action, levels
         raise DataError("weights of data that are read in batches are the name of a column")
     columns = needed_columns(parsed, piece_names(parsed), weights, source.names)
     check_columns(parsed, columns, source)
-    batch = first_rows(source, columns)
+    batch = first_rows(source, columns, lambda data: _has_rows(parsed, data, weights))
     first = batch.data
     if learned is None:
         learned = learn(parsed, source, first, levels)
@@ -252,14 +253,16 @@ def plan_of(formula, source: Source, reml, weights, contrasts, na_action, levels
     return plan, learned
 
 
-def first_rows(source: Source, columns):
-    """The first batch with rows; a source that is read once gets it back."""
+def first_rows(source: Source, columns, is_useful):
+    """The first batch with rows to use, else with rows; a source that is read once gets all back."""
     batches = source.batches(columns, batch_rows=FIRST_ROWS if source.again else None)
     seen, found = [], None
     for batch in batches:
-        seen.append(batch)
-        if len(Table(batch.data)):
+        seen = [batch] if source.again else [*seen, batch]
+        useful = len(Table(batch.data)) and is_useful(batch.data)
+        if useful or found is None and len(Table(batch.data)):
             found = batch
+        if useful:
             break
     if found is None:
         raise DataError(f"the {source.kind} has no rows")
@@ -270,6 +273,16 @@ def first_rows(source: Source, columns):
     else:
         _put_back(source, seen, batches)
     return found
+
+
+def _has_rows(parsed, data, weights) -> bool:
+    """Whether a batch has a row without missing values; what is wrong in other ways is found later."""
+    try:
+        reader = RowReader(parsed, Table(data))
+        reader.read([{} for _ in reader.pieces], weights, None, "drop", may_be_empty=True)
+    except FastLMMError:
+        return True
+    return reader.report.n_used > 0
 
 
 def _put_back(source, seen, rest):

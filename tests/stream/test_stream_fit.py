@@ -75,6 +75,16 @@ def test_a_batch_without_a_row_to_use(data):
     assert_same_fit(flm.lmer("y ~ x + (1 | g)", batches(data)), flm.lmer("y ~ x + (1 | g)", data))
 
 
+def test_first_batches_without_a_row_to_use(data):
+    data = data.copy()
+    data.loc[:1399, "x"] = np.nan
+    expected = flm.lmer("y ~ poly(x, 2) + f + (1 | g)", data)
+    assert_same_fit(flm.lmer("y ~ poly(x, 2) + f + (1 | g)", batches(data)), expected)
+    assert_same_fit(flm.lmer("y ~ x + (1 | g)", batches(data)()), flm.lmer("y ~ x + (1 | g)", data))
+    with pytest.raises(flm.DataError, match="no rows are left"):
+        flm.lmer("y ~ x + (1 | g)", batches(data.assign(x=np.nan)))
+
+
 def test_zero_weights_are_left_out(data):
     data = data.assign(w=np.where(np.arange(len(data)) % 5, data["w"], 0.0))
     expected = flm.lmer("y ~ x + (1 | g)", data, weights="w")
