@@ -138,28 +138,46 @@ def prediction_errors(solved) -> PredictionErrors:
 STEP = 1e-5
 """Step in theta, in units of its natural size, of one-sided differences."""
 
-
-def varied_errors(solved):
-    """Yield ``(step, PredictionErrors)`` with each theta in turn moved by its step."""
-    theta, columns = solved.estimates.theta, solved.products.x[solved.fixed.kept]
-    steps = STEP * natural_scales(solved.theta_map, theta)
-    for j, step in enumerate(steps):
-        Lambda = solved.theta_map.to_Lambda(theta + step * (np.arange(len(theta)) == j))
-        with solved._lock:
-            Q = solved.objective.evaluate(Lambda).Q
-        yield step, PredictionErrors(Q, level_covariance(solved.products, Lambda, columns))
+KEPT_BYTES = 1 << 28
+"""Memory for prediction errors at other values of theta that may be needed again."""
 
 
-def satterthwaite_df(solved, variance: np.ndarray, noise, at) -> np.ndarray:
+class VariedErrors:
+    """``(step, PredictionErrors)`` with each theta in turn moved by its step; kept while they are small."""
+
+    def __init__(self, solved):
+        self.solved = solved
+        self._kept: dict[int, tuple[float, PredictionErrors]] = {}
+        self._bytes = 0
+
+    def __iter__(self):
+        solved = self.solved
+        theta, columns = solved.estimates.theta, solved.products.x[solved.fixed.kept]
+        for j, step in enumerate(STEP * natural_scales(solved.theta_map, theta)):
+            found = self._kept.get(j)
+            if found is None:
+                Lambda = solved.theta_map.to_Lambda(theta + step * (np.arange(len(theta)) == j))
+                with solved._lock:
+                    Q = solved.objective.evaluate(Lambda).Q
+                levels = level_covariance(solved.products, Lambda, columns)
+                found = step, PredictionErrors(Q, levels)
+                if self._bytes + levels.nbytes <= KEPT_BYTES:
+                    self._kept[j] = found
+                    self._bytes += levels.nbytes
+            yield found
+
+
+def satterthwaite_df(varied: VariedErrors, variance: np.ndarray, noise, at) -> np.ndarray:
     """Degrees of freedom (n,) of ``f = sigma^2 variance + noise``, ``noise`` proportional to sigma^2.
 
     ``at(errors)`` gives ``variance`` (n,) at other values of theta; ``df = 2 f^2 / g'A g``, g the gradient
     in ``(theta, log sigma^2)``, by differences in theta (Giesbrecht & Burns 1985, applied to the
     prediction error variance as a whole).
     """
+    solved = varied.solved
     s2 = solved.estimates.sigma2
     f = s2 * variance + noise
-    g = [s2 * (at(errors) - variance) / step for step, errors in varied_errors(solved)]
+    g = [s2 * (at(errors) - variance) / step for step, errors in varied]
     g = np.stack([*g, f], 1)
     spread = np.einsum("nm,mk,nk->n", g, solved.calculus.covariance, g)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -60,6 +60,12 @@ class LevelCovariance:
         """``z'K z`` per row (n,)."""
         raise AttributeError("a structure defines quadratic")
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of its arrays, roughly."""
+        arrays = [x for value in vars(self).values() for x in (value if isinstance(value, list) else [value])]
+        return sum(int(getattr(x, "nbytes", 0)) for x in arrays)
+
     def logdets(self) -> dict[int, np.ndarray]:
         """Per factor (levels,), the logarithms that add up to ``log|I + Lambda'Z'WZ Lambda|``."""
         raise AttributeError("only nested factors split into independent clusters")

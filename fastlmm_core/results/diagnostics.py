@@ -4,7 +4,7 @@ from functools import cached_property, partial
 
 import pandas as pd
 
-from fastlmm_core.inference.prediction import prediction_errors
+from fastlmm_core.inference.prediction import VariedErrors, prediction_errors
 from fastlmm_core.inference.robust import KINDS
 from fastlmm_core.results import compare, predict_errors, reliability, residual_kinds, robust
 from fastlmm_core.results.check import Check, check_fit
@@ -19,10 +19,19 @@ from fastlmm_core.stream.sources import is_stream
 class Diagnostics:
     """Methods of `LMMResults` beyond estimates and tests."""
 
+    def __getstate__(self) -> dict:
+        """Copies and pickles leave out what needs the equations."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_prediction_errors", "_varied_errors")}
+
     @cached_property
     def _prediction_errors(self):
         """Prediction error variances at the optimum."""
         return prediction_errors(equations(self))
+
+    @cached_property
+    def _varied_errors(self) -> VariedErrors:
+        """The same at other values of theta, for degrees of freedom."""
+        return VariedErrors(equations(self))
 
     def predict(
         self, newdata=None, *, re="all", new_levels: str = "error", se: bool = False, interval=None,

@@ -111,7 +111,7 @@ def degrees_of_freedom(fit, base, noise, variance):
     """Satterthwaite's; infinite for fits by probes, whose gradient in theta is noisy."""
     if fit._facts.engine == "iterative":
         return np.inf
-    return satterthwaite_df(fit._solved, base, noise, variance)
+    return satterthwaite_df(fit._varied_errors, base, noise, variance)
 
 
 def fixed_errors(fit, source, interval) -> tuple[np.ndarray, np.ndarray]:

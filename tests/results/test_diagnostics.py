@@ -190,3 +190,12 @@ def test_copies_say_that_they_have_no_equations(fits, call):
     with pytest.raises(flm.DataError, match="fit it again"):
         call(copy)
     np.testing.assert_allclose(copy.residuals("marginal"), fits["slopes"].residuals("marginal"))
+
+
+def test_copies_do_not_carry_what_they_cannot_use(frame):
+    import pickle
+
+    fit = flm.lmer("y ~ x + (x | id)", frame)
+    size = len(pickle.dumps(fit))
+    fit.predict(interval="mean")
+    assert len(pickle.dumps(fit)) < size + 2000
