@@ -90,9 +90,10 @@ cdef class Operator:
 
     def __init__(self, dict arrays not None, int n_threads):
         self.arrays = arrays
-        cdef const int64_t[::1] offset = arrays["offset"], row_ptr = arrays["row_ptr"], own_ptr = arrays["own_ptr"]
-        cdef const int32_t[::1] width = arrays["width"], unit_width = arrays["unit_width"], index = arrays["index"]
-        cdef const int32_t[::1] own_index = arrays["own_index"]
+        cdef const int64_t[::1] offset = arrays["offset"], row_ptr = arrays["row_ptr"]
+        cdef const int64_t[::1] own_ptr = arrays["own_ptr"]
+        cdef const int32_t[::1] width = arrays["width"], unit_width = arrays["unit_width"]
+        cdef const int32_t[::1] index = arrays["index"], own_index = arrays["own_index"]
         cdef const double[::1] own_value = arrays["own_value"]
         cdef const int64_t[::1] level_chunk = arrays["level_chunk"], column_chunk = arrays["column_chunk"]
         cdef const float[:, ::1] single
@@ -209,8 +210,9 @@ cdef class Operator:
         return out.base
 
     def samples(self, const double[:, :, ::1] B not None, const double[:, ::1] X not None,
-                const double[:, ::1] Y not None, const double[::1] weight=None, double[:, :, ::1] by_level=None):
-        """Per lane sum_i (B_i N_i x)(B_i N_i y)', (k, k, lanes); by_level += its levels, weighted over lanes."""
+                const double[:, ::1] Y not None, const double[::1] weight=None,
+                double[:, :, ::1] by_level=None):
+        """Per lane sum_i (B_i N_i x)(B_i N_i y)', (k, k, lanes); by_level += its terms, weighted over lanes."""
         cdef int lanes = self.lanes(X.shape[0], self.s.m, X.shape[1])
         cdef double[:, :, :, ::1] partial = np.empty((self.s.n_level_chunks, self.s.k, self.s.k, lanes))
         cdef const double *w = NULL
@@ -224,7 +226,8 @@ cdef class Operator:
                 raise ValueError("samples: one weight per lane is needed")
             w, levels = &weight[0], &by_level[0, 0, 0]
         with nogil:
-            flm_iterative_samples(&self.s, lanes, &B[0, 0, 0], &X[0, 0], &Y[0, 0], w, &partial[0, 0, 0, 0], levels)
+            flm_iterative_samples(&self.s, lanes, &B[0, 0, 0], &X[0, 0], &Y[0, 0], w, &partial[0, 0, 0, 0],
+                                  levels)
         return partial.base.sum(axis=0)
 
     cdef int blocks_fit(self, const double[:, :, ::1] B) except -1:

@@ -110,8 +110,8 @@ void flm_iterative_level_blocks(const flm_iterative *s, const double *B, const d
 }
 
 FLM_INLINE void samples_body(const flm_iterative *s, int chunk, const double *B, const double *X,
-                             const double *Y, const double *weight, double *sum, double *by_level, const int k,
-                             const int NV, const int single)
+                             const double *Y, const double *weight, double *sum, double *by_level,
+                             const int k, const int NV, const int single)
 {
     flm_vec acc[MAX_K * MAX_NV], x[MAX_K * MAX_NV], y[MAX_K * MAX_NV];
     memset(sum, 0, sizeof(double) * (size_t)(k * k * 8 * NV));
