@@ -212,7 +212,7 @@ cdef class Operator:
     def samples(self, const double[:, :, ::1] B not None, const double[:, ::1] X not None,
                 const double[:, ::1] Y not None, const double[::1] weight=None,
                 double[:, :, ::1] by_level=None):
-        """Per lane sum_i (B_i N_i x)(B_i N_i y)', (k, k, lanes); by_level += its terms, weighted over lanes."""
+        """Per lane sum_i (B_i N_i x)(B_i N_i y)', (k, k, lanes); by_level += its terms, weighted."""
         cdef int lanes = self.lanes(X.shape[0], self.s.m, X.shape[1])
         cdef double[:, :, :, ::1] partial = np.empty((self.s.n_level_chunks, self.s.k, self.s.k, lanes))
         cdef const double *w = NULL
