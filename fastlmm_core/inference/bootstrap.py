@@ -2,7 +2,7 @@
 
 With nested factors only the sufficient statistics of a response are drawn
 (`sampler`); for one factor many responses are fitted at once (`batch`).  With
-crossed factors the response is drawn by rows and summed.
+crossed factors of many levels the response is drawn by rows and summed.
 
 Replicate i uses the i-th child of the seed and nothing else, and replicates are
 worked on in chunks of fixed size, so the draws are the same for any number of
@@ -21,12 +21,12 @@ from fastlmm_core.crossprod.layout import build_layout
 from fastlmm_core.crossprod.rows import linear_predictor
 from fastlmm_core.crossprod.standardize import standardize
 from fastlmm_core.crossprod.statistics import CrossProducts
-from fastlmm_core.errors import FastLMMError
+from fastlmm_core.errors import DataError, FastLMMError
 from fastlmm_core.formula.terms import Design
 from fastlmm_core.inference.batch import fit_batch
 from fastlmm_core.inference.estimates import build_estimates
 from fastlmm_core.inference.refit import fresh_objective, with_response
-from fastlmm_core.inference.sampler import StatisticsSampler
+from fastlmm_core.inference.sampler import DenseSampler, StatisticsSampler
 from fastlmm_core.inference.simulate import RowStatistics, add_effects, draw_effects, draw_errors
 from fastlmm_core.inference.solved import SolvedModel
 from fastlmm_core.mme.replicates import ReplicateEngine, replicate_bytes
@@ -36,6 +36,8 @@ from fastlmm_core.optimize.driver import Optimum, minimize
 CHUNK = 125
 """Most replicates worked on together."""
 CHUNK_BYTES = 1 << 26
+FEW_EFFECTS, MOST_EFFECTS = 300, 3000
+"""Crossed random effects up to which a dense root is formed, with rows at hand and without."""
 SEARCH = Control(n_starts=1, tol=1e-7)
 """Replicates begin near their optimum; what is left to gain is 1e-3 of a standard error."""
 
@@ -58,7 +60,7 @@ class Replicator:
     Parameters
     ----------
     solved : the fit.
-    design : its rows; needed with crossed factors only.
+    design : its rows; needed with many crossed random effects only.
     """
 
     def __init__(self, solved: SolvedModel, design: Design | None = None):
@@ -66,6 +68,7 @@ class Replicator:
         products, kept = solved.products, solved.fixed.kept
         self.nested = products.structure == "tree"
         self.one_factor = self.nested and len(products.order) == 1
+        self.by_statistics = self.nested
         self.chunk = CHUNK
         if self.one_factor:
             self.chunk = int(np.clip(CHUNK_BYTES // replicate_bytes(products, kept), 1, CHUNK))
@@ -75,7 +78,17 @@ class Replicator:
             per_draw = 24 * sum(R.shape[0] * R.shape[1] for R in products.R)
             self.chunk = int(np.clip(CHUNK_BYTES // per_draw, 1, CHUNK))
         else:
-            self._prepare_rows()
+            effects = sum(R.shape[0] * R.shape[1] for R in products.R)
+            self.by_statistics = effects <= (FEW_EFFECTS if design is not None else MOST_EFFECTS)
+            if self.by_statistics:
+                self._sampler = DenseSampler(products, kept, solved.point)
+            elif design is not None:
+                self._prepare_rows()
+            else:
+                raise DataError(
+                    f"the bootstrap of crossed factors with {effects} random effects, above {MOST_EFFECTS}, "
+                    "draws rows, which this fit does not hold"
+                )
 
     def _prepare_rows(self) -> None:
         standardization = standardize(self.design)
@@ -91,7 +104,7 @@ class Replicator:
         if self.one_factor:
             engine = self._drawn(generators)
             return [engine.statistics(i) for i in range(len(generators))]
-        if self.nested:
+        if self.by_statistics:
             Uy, yy, Zy = self._sampler.draw(list(generators))
             return [(Uy[i], yy[i], [part[i] for part in Zy]) for i in range(len(generators))]
         return [self._draw_rows(rng) for rng in generators]

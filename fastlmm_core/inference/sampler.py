@@ -22,6 +22,7 @@ from scipy import sparse
 
 from fastlmm_core.criterion.profiled import Point
 from fastlmm_core.crossprod.statistics import CrossProducts
+from fastlmm_core.inference.dense import dense_equations
 
 RANK = 1e-10
 """Eigenvalues below this, relative to the trace before elimination, are zero."""
@@ -177,3 +178,43 @@ def _sum_up(up, part: np.ndarray) -> np.ndarray:
     r, G, k = part.shape
     sums = up @ np.ascontiguousarray(part.transpose(1, 0, 2)).reshape(G, r * k)
     return sums.reshape(-1, r, k).transpose(1, 0, 2)
+
+
+class DenseSampler:
+    """The same for any grouping factors, from one dense root of ``[Z X]'W[Z X]``.
+
+    O(q^3) once and O(q^2) per response, q the number of random effects.  ``U'W y`` has
+    entries at the columns of X kept only.
+    """
+
+    def __init__(self, products: CrossProducts, keep: np.ndarray, point: Point):
+        x = np.asarray(products.x)[keep]
+        A, B, self._parts = dense_equations(products, x)
+        self._G = np.block([[A, B], [B.T, products.C[np.ix_(x, x)]]])
+        values, vectors = np.linalg.eigh(self._G)
+        used = values > RANK * values[-1]
+        self._root = vectors[:, used] * np.sqrt(values[used])
+        self.df = products.n - int(used.sum())
+        self._x, self._u, self._beta = x, products.C.shape[0], point.beta
+        self.sigma = float(np.sqrt(point.s2))
+        self._L = [self.sigma * L for L in point.Lambda]
+
+    def draw(self, generators: list[np.random.Generator]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """One response per generator: U'Wy (r, u), y'Wy (r,), and per factor Z_f'Wy (r, levels, k)."""
+        r, q = len(generators), self._parts[-1].stop
+        normals, squares = np.empty((r, q + self._root.shape[1])), np.empty(r)
+        for row, generator in enumerate(generators):
+            generator.standard_normal(out=normals[row])
+            squares[row] = generator.chisquare(self.df) if self.df > 0 else 0.0
+        t = np.empty((r, len(self._G)))
+        t[:, q:] = self._beta
+        for part, L in zip(self._parts, self._L, strict=True):
+            t[:, part] = (normals[:, part].reshape(r, -1, len(L)) @ L.T).reshape(r, -1)
+        xi = normals[:, q:]
+        mean, error = t @ self._G, self.sigma * (xi @ self._root.T)
+        yy = (t * (mean + 2.0 * error)).sum(1) + self.sigma**2 * ((xi * xi).sum(1) + squares)
+        total = mean + error
+        Uy = np.zeros((r, self._u))
+        Uy[:, self._x] = total[:, q:]
+        Zy = [total[:, part].reshape(r, -1, len(L)) for part, L in zip(self._parts, self._L, strict=True)]
+        return Uy, yy, Zy

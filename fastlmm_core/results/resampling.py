@@ -188,21 +188,20 @@ class Resampling:
 
         Raises
         ------
-        DataError : the fit was read from a file.
+        DataError : the fit was read from a file, or holds no rows and has over 3000 crossed random effects.
 
         Notes
         -----
         As lme4's ``bootMer`` (Bates, Maechler, Bolker & Walker 2015) with ``type = "parametric"``, new random
         effects for every replicate, and the fit's own criterion.  For nested factors a replicate
         is drawn as its sufficient statistics, which have exactly the distribution that summing
-        simulated rows would give, at a cost that does not depend on the number of rows; for
-        crossed factors rows are drawn.
+        simulated rows would give, at a cost that does not depend on the number of rows; so it is for
+        few crossed random effects, for many rows are drawn.
         """
         if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
             raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
         solved = solved_model(self, "bootstrap")
-        crossed = solved.products.structure != "tree"
-        replicator = Replicator(solved, self._rows.design if crossed else None)
+        replicator = Replicator(solved, self._rows.design if isinstance(self._rows, FitRows) else None)
         jobs = resolve_threads(n_jobs)
         report = _reporter(progress)
         if statistic is None:

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 import fastlmm_core as flm
+from fastlmm_core.inference import bootstrap
 from fastlmm_core.inference.batch import fit_batch
 from fastlmm_core.inference.bootstrap import Replicator, seed_sequence
 
@@ -146,6 +147,22 @@ def test_failures_are_counted(sleep, monkeypatch):
     assert boot.n_failed == 2 and len(boot.draws) == 30 and boot.draws.isna().all(axis=1).sum() == 2
     assert (boot.summary()["n"] == 28).all() and "2 failed" in repr(boot)
     assert boot.conf_int().notna().all(axis=None)
+
+
+def test_crossed_factors_by_rows_and_without(monkeypatch):
+    frame = flm.load_dataset("Penicillin")
+    formula = "diameter ~ 1 + (1 | plate) + (1 | sample)"
+    fit = flm.lmer(formula, frame)
+    by_root = fit.bootstrap(200, seed=1).draws
+    without_rows = flm.fit(flm.plan(formula, frame).accumulate(frame))
+    pd.testing.assert_frame_equal(without_rows.bootstrap(200, seed=1).draws, by_root, rtol=1e-3, atol=1e-3)
+    monkeypatch.setattr(bootstrap, "FEW_EFFECTS", 5)
+    by_rows = fit.bootstrap(200, seed=2).draws
+    for column in by_root:
+        assert stats.ks_2samp(by_rows[column], by_root[column]).pvalue > 1e-3
+    monkeypatch.setattr(bootstrap, "MOST_EFFECTS", 5)
+    with pytest.raises(flm.DataError, match="draws rows"):
+        without_rows.bootstrap(2)
 
 
 def test_singular_fits_and_progress():

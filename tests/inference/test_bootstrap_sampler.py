@@ -7,7 +7,7 @@ import fastlmm_core as flm
 from fastlmm_core.crossprod.layout import build_layout, row_atoms
 from fastlmm_core.crossprod.rows import column_program
 from fastlmm_core.crossprod.standardize import standardize
-from fastlmm_core.inference.sampler import StatisticsSampler
+from fastlmm_core.inference.sampler import DenseSampler, StatisticsSampler
 from fastlmm_core.inference.simulate import RowStatistics
 from fastlmm_core.mme.replicates import ReplicateEngine
 
@@ -19,6 +19,7 @@ def frame():
     c = np.repeat(np.arange(9), [1, 2, 3, 4, 2, 3, 5, 2, 4])
     n = len(c)
     data = {"c": c, "b": c // 2, "a": c // 4, "x": rng.normal(size=n), "w": rng.uniform(0.3, 3, n)}
+    data["d"] = np.arange(n) % 5
     data["z"] = c % 3 + 0.0  # constant within c, so rank is lost in (z | c)
     data["y"] = data["x"] + rng.normal(size=9)[c] + rng.normal(size=n)
     return data
@@ -65,6 +66,17 @@ def test_moments(formula, weights):
     sampler = StatisticsSampler(solved.products, solved.fixed.kept, solved.point)
     Uy, yy, Zy = sampler.draw([np.random.default_rng([5, i]) for i in range(DRAWS)])
     compare(Uy, yy, Zy, linear, mean, V, w, others)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("formula, weights", [MODELS[2], ("y ~ x + (x | c) + (x | d)", "w")])
+def test_moments_from_a_dense_root(formula, weights):
+    solved, linear, mean, V, w, others = setting(formula, weights)
+    sampler = DenseSampler(solved.products, solved.fixed.kept, solved.point)
+    Uy, yy, Zy = sampler.draw([np.random.default_rng([7, i]) for i in range(DRAWS)])
+    kept = list(solved.products.x[solved.fixed.kept])
+    rows = [others.index(j) for j in kept] + list(range(len(others), len(linear)))
+    compare(Uy, yy, Zy, linear[rows], mean, V, w, kept)
 
 
 @pytest.mark.filterwarnings("ignore")
