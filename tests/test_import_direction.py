@@ -10,7 +10,7 @@ ROOMS = [
     "data", "formula", "crossprod", "stream", "sparse", "mme", "criterion", "optimize",
     "inference", "report", "results", "fitting", "streaming", "api", "design_tools",
 ]  # fmt: skip
-EVERYWHERE = {"errors", "_typing", "archive"}
+EVERYWHERE = {"errors", "_typing", "archive", "__version__"}
 KERNEL_ROOMS = {"data", "crossprod", "stream", "sparse", "mme"}
 # the front door: names only, or a script that uses the public names
 OUTSIDE = {"__init__", "demo", "cli", "sklearn", "statsmodels"}
@@ -68,7 +68,7 @@ def test_imports_come_from_above(file):
 
 def test_every_room_is_there():
     found = {room_of(file) for file in files()}
-    assert found >= {*ROOMS[:-1], *EVERYWHERE, "datasets"}
+    assert found >= {*ROOMS[:-1], *EVERYWHERE, "datasets"} - {"__version__"}
 
 
 def test_the_reader_of_imports_sees_all_forms(tmp_path, monkeypatch):
