@@ -37,6 +37,7 @@ def write_archive(
     manifest = {
         "format": kind,
         "version": VERSION,
+        "package": _package_version(),
         "values": values,
         "arrays": {name: hashlib.sha256(data).hexdigest() for name, data in packed.items()},
     }
@@ -74,10 +75,7 @@ def read_archive(path, *, kind: str = FORMAT) -> tuple[dict, dict[str, np.ndarra
             if manifest.get("format") != kind:
                 raise DataError(f"{path} is no {_plain(kind)}: its format is {manifest.get('format')!r}")
             if manifest["version"] > VERSION:
-                raise DataError(
-                    f"{path} was saved in format version {manifest['version']}, "
-                    f"this package reads up to {VERSION}: update fastlmm_core"
-                )
+                raise DataError(_too_new(path, manifest))
             arrays = {
                 name: _member(archive, name, digest, path) for name, digest in manifest["arrays"].items()
             }
@@ -86,11 +84,27 @@ def read_archive(path, *, kind: str = FORMAT) -> tuple[dict, dict[str, np.ndarra
         raise
     except DataError:
         raise
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, zlib.error) as error:
+    # RuntimeError: flags of a member that call for a password, or for a compression zipfile does not know
+    except (
+        OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, RuntimeError, zlib.error,
+    ) as error:  # fmt: skip
         raise DataError(
-            f"{path} cannot be read as a {_plain(kind)} "
-            f"(truncated, altered or another kind of file): {error}"
+            f"{path} cannot be read as a {_plain(kind)} (truncated, altered or another kind of file): {error}"
         ) from error
+
+
+def _too_new(path, manifest: dict) -> str:
+    writer = manifest.get("package", "of a later version")
+    return (
+        f"{path} was saved by fastlmm_core {writer} in format version {manifest['version']}; this is "
+        f"fastlmm_core {_package_version()}, which reads up to version {VERSION}: update fastlmm_core"
+    )
+
+
+def _package_version() -> str:
+    from fastlmm_core import __version__  # the package is complete once somebody saves
+
+    return __version__
 
 
 def _plain(kind: str) -> str:

@@ -45,6 +45,8 @@ class LMResults(FixedEffects, LinearDiagnostics, Testing, LinearExports):
 
     def _triangle(self) -> np.ndarray:
         """R with ``R'R = X'WX``: type I sums of squares are sequential."""
+        if "triangle" in vars(self._rows):  # a fit that was read from a file
+            return self._rows.triangle
         return weighted_triangle(self._rows.design, self._kept, self._rows.design.weights)
 
     @property

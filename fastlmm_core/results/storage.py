@@ -79,6 +79,18 @@ def _common_values(fit) -> dict:
     }
 
 
+def _triangle_part(fit) -> dict:
+    """What tests of terms need of X; fits whose rows are gone may not have it."""
+    try:
+        return {"triangle": fit._triangle()}
+    except DataError:
+        return {}
+
+
+def _kept_triangle(arrays: dict) -> dict:
+    return {"triangle": arrays["triangle"]} if "triangle" in arrays else {}
+
+
 def _common_facts(values: dict) -> dict:
     return {
         "formula": values["formula"],
@@ -112,6 +124,7 @@ def _mixed_parts(fit: LMMResults) -> tuple[dict, dict]:
     calculus = solved.calculus
     arrays |= {name: getattr(calculus, name) for name in ("information", "covariance", "jacobian")}
     arrays["quantiles"] = fit._rows.quantiles
+    arrays |= _triangle_part(fit)
     adjustment = vars(solved).get("kenward_roger") or vars(solved).get("adjustment")
     if adjustment is not None:
         arrays |= {f"kr_{name}": getattr(adjustment, name) for name in KENWARD_ROGER}
@@ -142,7 +155,8 @@ def _mixed_fit(values: dict, arrays: dict) -> LMMResults:
     ended = dict(values["convergence"])
     ended["boundary"] = tuple(ended["boundary"])
     ended["trace"] = [Step(*step) for step in ended["trace"]]
-    rows = AbsentRows({"variances": tuple(values["variances"]), "quantiles": arrays["quantiles"]})
+    known = {"variances": tuple(values["variances"]), "quantiles": arrays["quantiles"]}
+    rows = AbsentRows(known | _kept_triangle(arrays))
     spec = DesignSpec.from_dict(values["spec"])
     return LMMResults(facts, solved, Certificate(**ended), rows, spec, values["timings"])
 
@@ -163,7 +177,7 @@ def _linear_parts(fit: LMResults) -> tuple[dict, dict]:
         "Q": estimates.Q,
         "quantiles": fit._rows.quantiles,
     }
-    return values, arrays
+    return values, arrays | _triangle_part(fit)
 
 
 def _linear_fit(values: dict, arrays: dict) -> LMResults:
@@ -176,5 +190,6 @@ def _linear_fit(values: dict, arrays: dict) -> LMResults:
         values["rss"],
         values["sum_log_weights"],
     )
-    rows = AbsentRows({"model_squares": tuple(values["model_squares"]), "quantiles": arrays["quantiles"]})
+    known = {"model_squares": tuple(values["model_squares"]), "quantiles": arrays["quantiles"]}
+    rows = AbsentRows(known | _kept_triangle(arrays))
     return LMResults(facts, estimates, rows, DesignSpec.from_dict(values["spec"]), values["timings"])

@@ -159,6 +159,8 @@ class Testing:
         if isinstance(rows, StatisticsRows):
             x = rows.layout.x[rows.kept]
             return gram_triangle(rows.moments[np.ix_(x, x)], rows.fixed_map)
+        if "triangle" in vars(rows):  # a fit that was read from a file
+            return rows.triangle
         return weighted_triangle(self._rows.design, self._kept)
 
     def emmeans(
