@@ -124,3 +124,31 @@ def delete_block(R, d, w, covariance, residual):
     b, g = solved[:, :r], solved[:, r]
     gamma = dtrtrs(L, g, lower=1, trans=1)[0] / root
     return b.T @ g, np.eye(r) + b.T @ b, gamma, float(np.log(pivots).sum() + np.log(w).sum())
+
+
+def delete_low_rank(R: np.ndarray, N: np.ndarray, A: np.ndarray, Ue: np.ndarray):
+    """Groups whose rows share all their random effects, any number at once.
+
+    With ``U = [z d]`` of a group (m, s), N (J, s, s) the covariance of their coefficients over s2
+    (K of those levels, and Q), ``A = U'WU`` (J, s, s) and ``Ue = U'W residual`` (J, s):
+
+        P_DD = W - W U N U'W,  P_DD^-1 = W^-1 + U (I - N A)^-1 N U'
+
+    Returns `Deletions`, t (J, s) with ``gamma = residual + U t``, and ``log|P_DD| - log|W|`` (J,); None
+    where some I - N A is exactly singular.
+    """
+    r, s = len(R), N.shape[1]
+    M = np.eye(s) - N @ A
+    try:
+        solved = np.linalg.solve(M, N @ np.concatenate([A[:, :, s - r :], Ue[:, :, None]], 2))
+    except np.linalg.LinAlgError:
+        return None
+    sign, logdet = np.linalg.slogdet(M)
+    rows = A[:, s - r :]
+    E = np.eye(r) + R.T @ (rows[:, :, s - r :] + rows @ solved[:, :, :r]) @ R
+    zeta = (Ue[:, s - r :] + np.einsum("jus,js->ju", rows, solved[:, :, r])) @ R
+    lost = (sign <= 0) | ~(np.trace(E, axis1=1, axis2=2) < 1.0 / LOST)
+    t = solved[:, :, r]
+    for values in (zeta, E, t, logdet):
+        values[lost] = np.nan
+    return Deletions(R, zeta, E), t, logdet

@@ -52,13 +52,11 @@ class CrossedCovariance(LevelCovariance):
         self.offset = np.cumsum([0, *(self.levels[f] * self.k[f] for f in self.stacked)])
         own = [R[:, :, z] for R, z in zip(products.R, products.z, strict=True)]
         self._D = shrunk(own[self.leaf], self.Lambda[self.leaf])
-        self._N = sparse.hstack([_pair(products, self.leaf, g) for g in self.stacked], format="csr")
+        self._N = sparse.csr_array(sparse.hstack([_pair(products, self.leaf, g) for g in self.stacked]))
         self._DN = (_block_diagonal(self._D) @ self._N).tocsr()
         self._A = self._stacked_blocks(products, own)
-        self._L = sparse.block_diag(
-            [sparse.kron(sparse.eye_array(self.levels[f]), self.Lambda[f]) for f in self.stacked],
-            format="csr",
-        )
+        own_factors = [np.tile(self.Lambda[f], (self.levels[f], 1, 1)) for f in self.stacked]
+        self._L = sparse.csr_array(sparse.block_diag([_block_diagonal(L) for L in own_factors]))
         self._prepare()
         self.TG = self.apply([R[:, :, columns] for R in products.R])
 
@@ -69,7 +67,7 @@ class CrossedCovariance(LevelCovariance):
             for b in range(a + 1, len(self.stacked)):
                 blocks[a][b] = _pair(products, f, self.stacked[b])
                 blocks[b][a] = blocks[a][b].T
-        return sparse.block_array(blocks, format="csr")
+        return sparse.csr_array(sparse.bmat(blocks))
 
     def _prepare(self) -> None:
         L = self._L
@@ -97,7 +95,7 @@ class CrossedCovariance(LevelCovariance):
         """``a = z_c - N'D z_i`` as sparse rows (n, m)."""
         a = -_design(codes[self.leaf], z[self.leaf], self.levels[self.leaf]) @ self._DN
         parts = [_design(codes[f], z[f], self.levels[f]) for f in self.stacked]
-        return sparse.csr_array(a + sparse.hstack(parts, format="csr"))
+        return sparse.csr_array(a + sparse.csr_array(sparse.hstack(parts)))
 
     def quadratic(self, codes: Codes, z: Rows) -> np.ndarray:
         a, f = self._reduced(codes, z), self.leaf

@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.errors import ModelError
-from fastlmm_core.inference.deletion import Deletions, delete_block, delete_clusters, delete_rows
+from fastlmm_core.inference.deletion import (
+    Deletions,
+    delete_block,
+    delete_clusters,
+    delete_low_rank,
+    delete_rows,
+)
+from fastlmm_core.inference.prediction_levels import NestedCovariance
 from fastlmm_core.inference.robust import check_clusters
 from fastlmm_core.results.robust import cluster_codes
 from fastlmm_core.results.rowblocks import equations, fit_source
@@ -79,6 +86,9 @@ class GroupedRows:
     @cached_property
     def _blocks(self):
         """Groups that depend on other rows: deletions, gamma (n,), ``log|P_DD|`` (J,)."""
+        found = self._shared_levels()
+        if found is not None:
+            return found
         sizes = np.bincount(self.codes)
         effects = sum(G * k for G, k in zip(self.errors.levels.levels, self.errors.levels.k))
         work = float((sizes.astype(float) ** 3).sum()) + float(self.source.n) * effects
@@ -103,6 +113,44 @@ class GroupedRows:
                 residual[at],
             )
         return Deletions(R, zeta, E), gamma, logdet
+
+    def _shared_levels(self):
+        """As `_blocks`, for groups within levels of the innermost of nested factors; None for others."""
+        levels, J = self.errors.levels, len(self.labels)
+        if not isinstance(levels, NestedCovariance):
+            return None
+        inner = np.asarray(self.source.codes[levels.order[0]])
+        level = np.empty(J, np.int64)
+        level[self.codes] = inner
+        if (level[self.codes] != inner).any():
+            return None
+        r, residual, Q = len(self.fit._kept), self.fit._rows.residuals, self.errors.Q
+        s = int(levels.offset[-1]) + r
+        A, Ue = np.zeros((s, s, J)), np.zeros((s, J))
+        for part in self.source.slices():
+            U, at, w = self._columns(part).T.copy(), self.codes[part], self.w[part]
+            for a in range(s):
+                Ue[a] += np.bincount(at, U[a] * w * residual[part], J)
+                for b in range(a + 1):
+                    A[a, b] += np.bincount(at, U[a] * w * U[b], J)
+        A = np.ascontiguousarray(A.transpose(2, 0, 1))
+        A += np.tril(A, -1).transpose(0, 2, 1)
+        N = np.zeros((J, s, s))
+        N[:, : s - r, : s - r], N[:, s - r :, s - r :] = levels.joint[0][level], Q
+        found = delete_low_rank(np.linalg.cholesky(Q), N, A, np.ascontiguousarray(Ue.T))
+        if found is None:
+            return None
+        deletions, t, logdet = found
+        gamma = residual.copy()
+        for part in self.source.slices():
+            gamma[part] += np.einsum("ns,ns->n", self._columns(part), t[self.codes[part]])
+        return deletions, gamma, logdet + self.by_group(np.log(self.w))
+
+    def _columns(self, rows) -> np.ndarray:
+        """``[z of all factors, innermost first, d]`` (m, s)."""
+        block = self._block(rows)
+        z = [block.z[f] for f in self.errors.levels.order]
+        return np.concatenate([*z, self.errors.residual_x(block)], 1)
 
     @cached_property
     def gamma(self) -> np.ndarray:

@@ -91,6 +91,27 @@ def test_aliased_columns_and_the_coordinates_of_x(frame):
     assert fit.influence("id").dfbeta.iloc[:, 2].isna().all()
 
 
+@pytest.mark.parametrize("name", ["weighted", "nested"])
+def test_groups_within_levels(fits, frame, name):
+    """Halves of each id: rows that share their random effects with the other half."""
+    fit, dense = fits[name], dense_model(fits[name])
+    half = frame["id"] + np.where(frame.groupby("id").cumcount() % 2 == 0, "a", "b")
+    found, scores = fit.influence(half), fit.loo(half)
+    assert found._grouped._shared_levels() is not None
+    for label in found.cooks_distance.index[::3]:
+        rows = np.flatnonzero(half == label)
+        left = dense.without(rows)
+        np.testing.assert_allclose(found.params.loc[label], left.beta, rtol=1e-9)
+        ratio = np.linalg.det(left.Q) / np.linalg.det(dense.Q)
+        np.testing.assert_allclose(found.covratio[label], ratio, rtol=1e-9)
+        P = dense.P[np.ix_(rows, rows)]
+        gamma = np.linalg.solve(P, (dense.P @ dense.y)[rows])
+        np.testing.assert_allclose(scores.predicted[rows], dense.y[rows] - gamma, rtol=1e-8)
+        form = gamma @ P @ gamma / dense.s2
+        score = -0.5 * (len(rows) * np.log(2 * np.pi * dense.s2) - np.linalg.slogdet(P)[1] + form)
+        np.testing.assert_allclose(scores.table.loc[label, "log_score"], score, rtol=1e-8)
+
+
 def test_work_is_limited(fits, monkeypatch):
     monkeypatch.setattr(module, "MOST_WORK", 10.0)
     with pytest.raises(flm.ModelError, match="by=None"):
