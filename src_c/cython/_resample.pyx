@@ -148,8 +148,8 @@ cdef class Replicates:
         with nogil:
             for s in range(m):
                 one.pack = &self.pack[which[s] * self.stride]
-                failed[s] = flm_levels_sweep(&one, &Lambda[s, 0, 0], &logdet[s], &between[s, 0, 0], &F[s, 0, 0],
-                                             &GG[s, 0, 0, 0, 0], &level, 1) != FLM_OK
+                failed[s] = flm_levels_sweep(&one, &Lambda[s, 0, 0], &logdet[s], &between[s, 0, 0],
+                                             &F[s, 0, 0], &GG[s, 0, 0, 0, 0], &level, 1) != FLM_OK
         return out
 
     def second(self, const int64_t[::1] which not None, const double[:, :, ::1] Lambda not None,
