@@ -265,14 +265,14 @@ def _reader(reader):
 
 
 def _lazy(frame):
-    names = frame.collect_schema().names()
+    names = frame.collect_schema().names() if hasattr(frame, "collect_schema") else list(frame.columns)
 
     def read(columns, rows, skip):
         query = frame.select(columns)
         if hasattr(query, "collect_batches"):
             tables = query.collect_batches(chunk_size=rows, maintain_order=True)
         else:
-            tables = query.collect(engine="streaming").iter_slices(rows)
+            tables = query.collect().iter_slices(rows)  # polars before 1.32 has no batches
         return _sliced(tables, rows, "batch")
 
     return Source("lazy frame", names, None, read)
