@@ -272,7 +272,7 @@ def _lazy(frame):
         if hasattr(query, "collect_batches"):
             tables = query.collect_batches(chunk_size=rows, maintain_order=True)
         else:
-            tables = query.collect().iter_slices(rows)  # polars before 1.32 has no batches
+            tables = query.collect().iter_slices(rows)  # older polars has no batches
         return _sliced(tables, rows, "batch")
 
     return Source("lazy frame", names, None, read)
