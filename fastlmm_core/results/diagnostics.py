@@ -202,7 +202,8 @@ class Diagnostics:
         Notes
         -----
         Exact down-dating, no refit (Demidenko & Stukel 2005, doi:10.1002/sim.1974; Haslett 1999,
-        J. R. Statist. Soc. B 61, 603-609).  Groups of an outermost factor cost one pass over the rows.
+        J. R. Statist. Soc. B 61, 603-609).  Groups of an outermost factor, and groups
+        within levels of the innermost of nested ones, cost one pass over the rows.
         """
         return Influence(self, by)
 
