@@ -96,7 +96,7 @@ class GroupedRows:
             raise ModelError(
                 f"deleting {len(sizes)} groups that share random effects with other rows takes about "
                 f"{work:.0e} operations (largest group: {sizes.max()} rows); the limit is {MOST_WORK:.0e}; "
-                "groups of an outermost factor, groups within levels, and single rows (by=None) have closed forms"
+                "groups of an outermost factor, groups within levels and single rows (by=None) do without"
             )
         order = np.argsort(self.codes, kind="stable")
         residual, r = self.fit._rows.residuals, len(self.fit._kept)
