@@ -23,8 +23,8 @@ cdef extern from "flm_blas.h" nogil:
                       double *, int *) noexcept nogil
         void (*dsyrk)(char *, char *, int *, int *, double *, double *, int *, double *, double *,
                       int *) noexcept nogil
-        void (*dgemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *,
-                      double *, int *) noexcept nogil
+        void (*dgemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *,
+                      double *, double *, int *) noexcept nogil
 
 
 cdef extern from "flm_crossed.h" nogil:

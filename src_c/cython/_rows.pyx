@@ -75,7 +75,7 @@ cdef class ColumnProgram:
     ----------
     n : int
     values : list of (n,) arrays
-        float64, float32, int64, int32, int16, int8, uint8, bool; int8, int16 or int32 codes where a table is given.
+        float64, float32, int64, int32, int16, int8, uint8, bool; with a table int8, int16 or int32 codes.
     tables : list of (levels,) float64 arrays or None
     start : (u + 1,) int32
         Column j is the product of factors ``start[j] .. start[j + 1]``.
