@@ -16,7 +16,7 @@ class Figures:
     """Draws on matplotlib Figures of its own: no windows, no state of pyplot."""
 
     def __init__(self, fit, wanted: bool):
-        self.fit, self.note = fit, ""
+        self.fit, self.note, self.reasons = fit, "", set()
         self.available = wanted and hasattr(fit, "plot")
         if self.available:
             try:
@@ -39,7 +39,10 @@ class Figures:
             getattr(self.fit.plot, name)(ax=figure.add_subplot(), **options)
             image = self._image(figure)
         except (FastLMMError, ValueError) as error:
-            return paragraph(f"{caption}: not drawn, {error}", "soft")
+            reason = str(error)
+            again = reason in self.reasons  # a reason that holds for several figures is given once
+            self.reasons.add(reason)
+            return paragraph(f"{caption}: not drawn" + ("." if again else f", {reason}"), "soft")
         caption = escape(caption)
         return f'<figure><img alt="{caption}" src="{image}"><figcaption>{caption}</figcaption></figure>'
 

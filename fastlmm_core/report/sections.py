@@ -162,9 +162,9 @@ def diagnostics(fit, figures: Figures) -> str:
 
 def influential(fit) -> str:
     """Groups whose deletion moves the fixed effects most, by Cook's distance."""
-    if not hasattr(fit, "influence"):
+    if not hasattr(fit, "influence") or not hasattr(fit, "ngroups"):
         return ""
-    parts, counts = [], fit.ngroups
+    parts, counts, shown = [], fit.ngroups, False
     if len(counts) > 1 and fit.nobs * sum(counts.values()) > MOST_WORK:
         return section(
             "Influential groups",
@@ -179,8 +179,10 @@ def influential(fit) -> str:
             found = fit.influence(by=group)
             cook, dfbetas = found.cooks_distance, found.dfbetas
         except FastLMMError as error:
-            parts.append(paragraph(f"{group}: {error}", "soft"))
+            message = paragraph(f"Not computed: {error}", "soft")
+            parts += [] if message in parts else [message]
             continue
+        shown = True
         top = np.argsort(-cook.to_numpy(), kind="stable")[:MOST_INFLUENTIAL]
         columns = list(dfbetas.columns)[:6]
         rows = [
@@ -192,7 +194,7 @@ def influential(fit) -> str:
             for i in top
         ]
         parts.append(f"<h3>{escape(group)}</h3>" + table(["Level", "Cook's distance", *columns], rows))
-    if parts:
+    if shown:
         parts.append(
             paragraph(
                 "Levels with the largest Cook's distance; then by how many standard errors each "

@@ -158,7 +158,7 @@ class Exports(CommonExports):
         extra = {
             ".fitted": self._rows.fitted,
             ".resid": self._rows.residuals,
-            ".fixed": np.asarray(self.predict(re="none"), float),
+            ".fixed": self.predict(re="none").to_numpy(),
             ".wtres": self._rows.scaled_residuals * self.sigma,
         }
         design = getattr(self._rows, "design", None) if hasattr(self._rows, "source") else None
