@@ -41,11 +41,11 @@ sanitize: build/asan/stamp $(STAMPS)/test
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -p no:faulthandler -m "not slow and not reference" $(SANITIZE_TESTS)
 SANITIZE_TESTS ?= tests
 
-## make valgrind    the kernel tests under memcheck (slow)
+## make valgrind    kernel tests under memcheck, some minutes; more by VALGRIND_TESTS
 valgrind: $(STAMPS)/test
 	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind -q --error-exitcode=9 --undef-value-errors=no --suppressions=tests/valgrind.supp \
 	$(BIN)/python $(BIN)/pytest -q -p no:faulthandler -m "not slow" $(VALGRIND_TESTS)
-VALGRIND_TESTS ?= tests/crossprod tests/mme
+VALGRIND_TESTS ?= tests/crossprod/test_rows.py tests/mme/test_collapsed.py tests/mme/test_crossed.py -k "not 16"
 
 ## make bench       the benchmark grid, one CSV below bench/results; BENCH_ARGS are those of bench/run.py
 bench: $(STAMPS)/bench
