@@ -27,7 +27,8 @@ font-size:.85rem;max-width:100%;overflow-wrap:anywhere}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child{text-align:left;padding-left:0}
-thead th{color:var(--soft);font-weight:600}tbody th{font-weight:500;white-space:normal;overflow-wrap:anywhere;min-width:6rem}
+thead th{color:var(--soft);font-weight:600}
+tbody th{font-weight:500;white-space:normal;overflow-wrap:anywhere;min-width:8rem}
 .left td,.left th{text-align:left}
 figure{margin:.6rem 0}
 figure img{max-width:100%;height:auto;display:block}
