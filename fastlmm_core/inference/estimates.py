@@ -42,11 +42,20 @@ class VarianceCalculus:
     ``information`` (m+1, m+1): Hessian of -2 log-likelihood (REML criterion).
     ``covariance`` (m+1, m+1): 2 times its pseudo-inverse.
     ``jacobian`` (m+1, r, r): derivatives of the covariance of beta[kept].
+
+    In the interior theta is that of standardized columns, because far from the
+    centre of x the original one makes the information singular to rounding.
+    ``to_theta`` (m, m) holds the derivatives of the original theta in it, None for the identity.
     """
 
     information: np.ndarray
     covariance: np.ndarray
     jacobian: np.ndarray
+    to_theta: np.ndarray | None = None
+
+    def gradient(self, g: np.ndarray) -> np.ndarray:
+        """Gradients ``g`` (..., m) in the original theta, in the parameters used here."""
+        return g if self.to_theta is None else g @ self.to_theta
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +161,11 @@ def variance_calculus(
     lacks ``a a' N / r2^2``.  Jacobian: ``dQ/dtheta_j = Q H_j Q``,
     ``H_j = sum_i G_i'(dT/dtheta_j) G_i``.
 
-    Costs one exact Hessian for one grouping factor, 2 m gradients otherwise.
+    Costs one exact Hessian for one grouping factor, m (one-sided) or 2 m gradients otherwise.
     """
-    theta = estimates.theta
     objective.gradient(point)
-    profiled = theta_hessian(objective, theta_map, theta)
+    theta_map, theta, to_theta = inner_coordinates(theta_map, estimates.theta, point)
+    profiled = theta_hessian(objective, theta_map, theta, point)
     directions = theta_map.directions(theta)
     m, p = len(theta), len(estimates.kept)
     a = quadratic_forms(point, directions) / point.s2
@@ -171,7 +180,32 @@ def variance_calculus(
         jacobian[j] = estimates.sigma2 * (AQ @ H @ AQ.T)
     jacobian[m] = estimates.vcov
     scales = np.append(natural_scales(theta_map, theta), 1.0)
-    return VarianceCalculus(information, 2.0 * pseudo_inverse(information, scales), jacobian)
+    return VarianceCalculus(information, 2.0 * pseudo_inverse(information, scales), jacobian, to_theta)
+
+
+def inner_coordinates(theta_map: ThetaMap, theta: np.ndarray, point: Point):
+    """Coordinates for the calculus: ``(map, theta, derivatives of the original theta)``.
+
+    Those of the standardized columns, unless a diagonal theta is at its bound,
+    which is a matter of the original columns.  With ``L L' = B T~ B'``,
+    ``dL = L Phi(L^-1 B dT~ B' L^-T)``, Phi the lower triangle with half the diagonal.
+    """
+    inner = ThetaMap(theta_map.blocks, theta_map.k)
+    place = inner.theta_from_Lambda(point.Lambda)
+    if ((inner.lower == 0) & (place <= 1e-6 * natural_scales(inner, place))).any():
+        return theta_map, theta, None
+    factors = theta_map.term_L(theta)
+    to_theta = np.zeros((len(theta), len(theta)))
+    for j, ((t, _, _), (_, X)) in enumerate(zip(inner.entries, inner.directions(place), strict=True)):
+        L, B, rows = factors[t], theta_map.maps[t], theta_map.blocks[t].rows
+        half = np.linalg.solve(L, B @ X[rows, rows] @ B.T)
+        W = np.tril(np.linalg.solve(L, half.T))
+        W[np.diag_indices(len(W))] *= 0.5
+        dL = L @ W
+        for i, (term, a, b) in enumerate(theta_map.entries):
+            if term == t:
+                to_theta[i, j] = dL[a, b]
+    return inner, place, to_theta
 
 
 def natural_scales(theta_map: ThetaMap, theta: np.ndarray) -> np.ndarray:

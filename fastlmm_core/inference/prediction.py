@@ -178,7 +178,7 @@ def satterthwaite_df(varied: VariedErrors, variance: np.ndarray, noise, at) -> n
     s2 = solved.estimates.sigma2
     f = s2 * variance + noise
     g = [s2 * (at(errors) - variance) / step for step, errors in varied]
-    g = np.stack([*g, f], 1)
+    g = np.column_stack([solved.calculus.gradient(np.stack(g, 1)), f])
     spread = np.einsum("nm,mk,nk->n", g, solved.calculus.covariance, g)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(spread > 0, 2.0 * f**2 / spread, np.inf)

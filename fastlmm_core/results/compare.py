@@ -47,14 +47,15 @@ def estimated_df(fit) -> float:
     a = information[:m, m]
     profiled = information[:m, :m] - np.outer(a, a) / point.N
     theta, lower = fit._estimates.theta, fit._estimates.theta_lower
-    free = np.flatnonzero((lower != 0) | (theta > 1e-4))
+    inner = solved.calculus.to_theta is not None
+    free = np.arange(m) if inner else np.flatnonzero((lower != 0) | (theta > 1e-4))
     if not len(free):
         return float(leverage.sum())
-    psi = _moves(fit, grouped, d, solved.theta_map.directions(theta))[:, free]
+    psi = solved.calculus.gradient(_moves(fit, grouped, d, solved.theta_map.directions(theta)))[:, free]
     e, w = fit._rows.residuals / fit._solved.fixed.scale, grouped.w
     moved = psi.T @ (w[:, None] * psi) - np.outer(a[free] / point.N, psi.T @ (w * e))
-    scales = natural_scales(solved.theta_map, theta)[free]
-    H_inverse = pseudo_inverse(profiled[np.ix_(free, free)], scales)
+    scales = np.ones(m) if inner else natural_scales(solved.theta_map, theta)
+    H_inverse = pseudo_inverse(profiled[np.ix_(free, free)], scales[free])
     return float(leverage.sum() + 2.0 / point.s2 * (H_inverse * moved).sum())
 
 

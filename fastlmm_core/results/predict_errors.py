@@ -139,6 +139,7 @@ def fixed_errors(fit, source, interval) -> tuple[np.ndarray, np.ndarray]:
 def _new_levels(fit, source, rows, g) -> np.ndarray:
     """``z'Sigma z`` (m,) over all terms; its gradient is added to ``g`` (m, parameters)."""
     estimates, total, j = fit._estimates, 0.0, 0
+    own = np.zeros((g.shape[0], g.shape[1] - 1))
     for term, T in zip(source.terms, estimates.terms, strict=True):
         Z, q = source.Z(term, rows), len(T)
         entries = [(a, b) for b in range(q) for a in range(b, q)]
@@ -148,8 +149,9 @@ def _new_levels(fit, source, rows, g) -> np.ndarray:
         ZL = Z @ L
         total = total + fit.scale * (ZL**2).sum(1)
         for a, b in entries:  # d(L L') = e_a e_b'L' + L e_b e_a'
-            g[:, j] += 2.0 * fit.scale * Z[:, a] * ZL[:, b]
+            own[:, j] = 2.0 * fit.scale * Z[:, a] * ZL[:, b]
             j += 1
+    g[:, :-1] += fit._solved.calculus.gradient(own)
     g[:, -1] += total
     return total
 

@@ -123,6 +123,8 @@ def _mixed_parts(fit: LMMResults) -> tuple[dict, dict]:
     arrays |= {f"condcov{f}": solved.conditional_covariance(f) for f in range(len(facts.factors))}
     calculus = solved.calculus
     arrays |= {name: getattr(calculus, name) for name in ("information", "covariance", "jacobian")}
+    if calculus.to_theta is not None:
+        arrays["to_theta"] = calculus.to_theta
     arrays["quantiles"] = fit._rows.quantiles
     arrays |= _triangle_part(fit)
     adjustment = vars(solved).get("kenward_roger") or vars(solved).get("adjustment")
@@ -147,7 +149,9 @@ def _mixed_fit(values: dict, arrays: dict) -> LMMResults:
     )
     solved = StoredModel(
         estimates,
-        VarianceCalculus(arrays["information"], arrays["covariance"], arrays["jacobian"]),
+        VarianceCalculus(
+            arrays["information"], arrays["covariance"], arrays["jacobian"], arrays.get("to_theta")
+        ),
         tuple(arrays[f"modes{f}"] for f in range(len(facts.factors))),
         tuple(arrays[f"condcov{f}"] for f in range(len(facts.factors))),
         KenwardRoger(*(arrays[f"kr_{name}"] for name in KENWARD_ROGER)) if "kr_W" in arrays else None,

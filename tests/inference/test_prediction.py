@@ -130,7 +130,9 @@ def expected_df(fit, dense, variance):
         / 2e-5
     )
     f = variance(at_theta(fit, dense, at[:-1], at[-1]))
-    return 2 * f**2 / np.einsum("mn,mk,kn->n", g, fit._solved.calculus.covariance, g)
+    calculus = fit._solved.calculus
+    g = np.vstack([calculus.gradient(g[:-1].T).T, g[-1:]])
+    return 2 * f**2 / np.einsum("mn,mk,kn->n", g, calculus.covariance, g)
 
 
 def reach(table):
