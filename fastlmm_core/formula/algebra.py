@@ -7,7 +7,10 @@ when they hold the same pieces.  The empty term is the intercept.
 from functools import lru_cache
 from typing import NamedTuple
 
-from .tokens import fail, quote, read, tokenize
+from .tokens import fail, quote, read, summands, tokenize
+
+MOST_TERMS = 100_000
+"""A formula of more terms is refused: ``a*b*...`` doubles them with every factor."""
 
 
 class Piece(NamedTuple):
@@ -48,18 +51,21 @@ class _Terms:
 
     def add(self, terms, node, sign=1):
         """Terms with those of ``node`` added (or taken away), where 0 stands for minus 1."""
-        if node.kind == "op" and node.text in "+-":
-            terms = self.add(terms, node.children[0], sign)
-            return self.add(terms, node.children[1], sign if node.text == "+" else -sign)
-        if node.kind == "unary":
-            return self.add(terms, node.children[0], sign if node.text == "+" else -sign)
-        if node.kind == "number":
-            if float(node.text) not in (0.0, 1.0):
-                self.fail(node, "a number other than 0 and 1 is no term: write I(2 * x) to rescale a column")
-            keep = (float(node.text) == 1.0) == (sign > 0)
-            return _union(terms, [()]) if keep else [term for term in terms if term]
-        new = self.terms(node)
-        return _union(terms, new) if sign > 0 else _without(terms, new)
+        known = {frozenset(term): term for term in terms}
+        for part_sign, part in summands(node, sign):
+            new = [()] if part.kind == "number" else self.terms(part)
+            if part.kind == "number":
+                if float(part.text) not in (0.0, 1.0):
+                    self.fail(
+                        part, "a number other than 0 and 1 is no term: write I(2 * x) to rescale a column"
+                    )
+                part_sign = 1 if (float(part.text) == 1.0) == (part_sign > 0) else -1
+            for term in new:
+                if part_sign > 0:
+                    known.setdefault(frozenset(term), term)
+                else:
+                    known.pop(frozenset(term), None)
+        return list(known.values())
 
     def terms(self, node):
         if node.kind in ("column", "call"):
@@ -75,6 +81,8 @@ class _Terms:
         if node.text in ("|", "||"):
             self.fail(node, "a random term must be in parentheses and added: ... + (1 | group)")
         left, right = self.terms(node.children[0]), self.terms(node.children[1])
+        if len(left) * len(right) > MOST_TERMS:
+            self.fail(node, f"this stands for more than {MOST_TERMS} terms")
         if node.text in (":", "%in%"):
             return _product(left, right)
         if node.text == "*":
@@ -88,7 +96,11 @@ class _Terms:
             self.fail(exponent, "terms can only be raised to a whole number: write I(x^2) to square a column")
         base = self.terms(base)
         result = base
-        for _ in range(int(exponent.text) - 1):
+        # k pieces have no terms of more than k: further powers change nothing
+        pieces = len({piece for term in base for piece in term})
+        for _ in range(min(int(exponent.text[:9]), pieces) - 1):
+            if len(result) * len(base) > MOST_TERMS:
+                self.fail(node, f"this stands for more than {MOST_TERMS} terms")
             result = _union(result, _product(result, base))
         return result
 
@@ -104,11 +116,6 @@ def _union(first, second):
             known.add(frozenset(term))
             result.append(term)
     return result
-
-
-def _without(first, second):
-    gone = {frozenset(term) for term in second}
-    return [term for term in first if frozenset(term) not in gone]
 
 
 def _product(first, second):

@@ -96,7 +96,15 @@ def resolve(contrast, where):
                 f"{where}: there is no contrast {contrast!r}; known are {known}, or give an array"
             )
         return made()
-    return CustomContrasts(contrast if isinstance(contrast, dict) else np.asarray(contrast, float))
+    if isinstance(contrast, dict):
+        return CustomContrasts(contrast)
+    try:
+        matrix = np.asarray(contrast, float)
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
+    if matrix.ndim != 2:
+        raise FormulaError(f"{where}: {contrast!r} is no contrast: give a name or a matrix, levels x columns")
+    return CustomContrasts(matrix)
 
 
 def code(name, levels, contrast, reduced):

@@ -96,6 +96,7 @@ def compile_expression(text):
         return _categorical(text, call, aliases)
     names, stateful = [], []
     _check(tree, text)
+    _powers_of_floats(tree)
     functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in list(ast.walk(tree)):
         if isinstance(node, ast.Name) and id(node) not in functions and node.id != "np":
@@ -139,6 +140,15 @@ def _check(tree, text):
             raise FormulaError(f"{text}: {node.id} has no place in a formula")
 
 
+def _powers_of_floats(tree):
+    """Bases of powers as floats: a power of Python's whole numbers may take all time and memory."""
+    for power in ast.walk(tree):
+        if isinstance(power, ast.BinOp) and isinstance(power.op, ast.Pow):
+            for node in ast.walk(power.left):
+                if isinstance(node, ast.Constant) and type(node.value) is int and abs(node.value) < 2**1000:
+                    node.value = float(node.value)
+
+
 def _categorical(text, call, aliases):
     from .contrasts import constant
 
@@ -151,13 +161,17 @@ def _categorical(text, call, aliases):
     levels = options.get("levels")
     if second is not None and call.func.id == "factor":
         levels, second = second, None
+    if levels is not None:
+        levels = constant(levels, text)
+        if not isinstance(levels, (list, tuple)) or len(set(map(repr, levels))) < len(levels):
+            raise FormulaError(f"{text}: levels are a list of distinct values, like levels=['a', 'b']")
     column = aliases.get(inner.id, inner.id) if isinstance(inner, ast.Name) else None
     return Categorical(
         text,
         show_quoted(ast.unparse(inner), aliases),
         column,
         None if second is None else constant(second, text),
-        None if levels is None else tuple(constant(levels, text)),
+        None if levels is None else tuple(levels),
     )
 
 
@@ -209,6 +223,8 @@ def parts_of(value, n, text):
         fields = {key: part for key, part in value.items() if not str(key).startswith("__")}
         arrays, keys = list(fields.values()), list(fields)
     else:
+        if isinstance(value, str):
+            raise FormulaError(f"{text} gives text, numbers are needed")
         value = np.asarray(value)
         if value.ndim == 0:
             value = np.full(n, value)

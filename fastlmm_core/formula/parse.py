@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from ..errors import FormulaError
 from .algebra import term_text, terms_of
-from .tokens import fail, python_text, quote, read, tokenize
+from .tokens import fail, python_text, quote, read, summands, tokenize, walk
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,13 @@ def parse_formula(text):
     """
     if not isinstance(text, str):
         raise FormulaError(f"the formula is {type(text).__name__}, not text")
+    try:
+        return _parse(text)
+    except RecursionError:
+        raise FormulaError("the formula is nested too deeply to be read") from None
+
+
+def _parse(text):
     tokens = tokenize(text)
     tildes = [place for place, token in enumerate(tokens) if token.text == "~" and token.kind == "op"]
     if not tildes:
@@ -105,12 +112,12 @@ class _Parts:
         self.text, self.fixed, self.bars, self.offsets = text, [], [], []
 
     def collect(self, node, sign):
-        if node.kind == "op" and node.text in ("+", "-"):
-            self.collect(node.children[0], sign)
-            self.collect(node.children[1], sign if node.text == "+" else -sign)
-        elif node.kind == "unary" and node.text in ("+", "-"):
-            self.collect(node.children[0], sign if node.text == "+" else -sign)
-        elif node.kind == "paren" and _is_bar(node.children[0]):
+        for part_sign, part in summands(node, sign):
+            self.sort(part, part_sign)
+
+    def sort(self, node, sign):
+        """One summand to where it belongs."""
+        if node.kind == "paren" and _is_bar(node.children[0]):
             if sign < 0:
                 self.fail(node, "a random term cannot be taken away: leave it out")
             self.bars += self.expand(node.children[0])
@@ -127,6 +134,8 @@ class _Parts:
         elif _is_offset(node):
             if sign < 0:
                 self.fail(node, "an offset cannot be taken away: write offset(-z)")
+            if node.text == "offset()":
+                self.fail(node, "an offset needs a column or an expression: offset(z)")
             self.offsets.append(node.text[len("offset(") : -1])
         else:
             self.no_offset(node)
@@ -173,10 +182,9 @@ class _Parts:
         return text or "1"
 
     def no_offset(self, node):
-        if _is_offset(node):
-            self.fail(node, "an offset can only be added to the fixed part")
-        for child in node.children:
-            self.no_offset(child)
+        for part in walk(node):
+            if _is_offset(part):
+                self.fail(part, "an offset can only be added to the fixed part")
 
     def fail(self, node, message):
         fail(self.text, node.start, node.end, message)
@@ -205,7 +213,7 @@ def _is_sum(node):
 
 
 def _has_bar(node):
-    return _is_bar(node) or any(_has_bar(child) for child in node.children)
+    return any(_is_bar(part) for part in walk(node))
 
 
 def _is_offset(node):

@@ -132,9 +132,9 @@ def canonical(source, text, start, end):
     hidden, names = hide_quoted(source)
     try:
         tree = ast.parse(hidden, mode="eval")
-    except SyntaxError:
+        return show_quoted(ast.unparse(tree), names)
+    except (SyntaxError, ValueError, MemoryError):  # text no Python can hold: a null byte, deep nesting
         fail(text, start, end, "this is not an arithmetic expression")
-    return show_quoted(ast.unparse(tree), names)
 
 
 class _Reader:
@@ -206,6 +206,28 @@ class _Reader:
                 break
         body = self.tokens[first : self.at]
         return Node("call", python_text(body, self.text), (), name.start, body[-1].end)
+
+
+def summands(node, sign=1):
+    """The (sign, node) that are added up, in order; a long sum is a deep tree, hence no recursion."""
+    parts, waiting = [], [(sign, node)]
+    while waiting:
+        sign, node = waiting.pop()
+        if node.kind in ("op", "unary") and node.text in ("+", "-"):
+            waiting.append((sign if node.text == "+" else -sign, node.children[-1]))
+            waiting += [(sign, child) for child in node.children[:-1]]  # read before the last
+        else:
+            parts.append((sign, node))
+    return parts
+
+
+def walk(node):
+    """A node and all below it."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += node.children
 
 
 def read(text, tokens):
