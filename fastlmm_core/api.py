@@ -75,7 +75,7 @@ def lmer(
         Engine, tolerances, number of starts.
     n_threads : int, optional
         Threads of the kernels; by default the processors available, at most OMP_NUM_THREADS.
-        Results do not depend on it; with 1 crossed factors also keep BLAS to one core.
+        Results do not depend on it, and BLAS takes no more.
     progress : bool or callable, optional
         True writes stages to stderr; a callable gets ``(stage, fraction done)``.  Data in batches
         show rows read, rows per second and the time left.

@@ -50,10 +50,18 @@ def write_archive(
             archive.writestr("checksum", hashlib.sha256(text).hexdigest())
             for name, data in packed.items():
                 archive.writestr(f"{name}.npy", data)
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def put_in_place(temporary, path) -> None:
+    """Give a finished temporary file its name, and the permissions of a file made by hand."""
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(temporary, 0o666 & ~mask)
+    os.replace(temporary, path)
 
 
 def read_archive(path, *, kind: str = FORMAT) -> tuple[dict, dict[str, np.ndarray]]:

@@ -214,8 +214,8 @@ class LMMResults(FixedEffects, Diagnostics, Resampling, Testing, Exports):
         errors = self.convergence.monte_carlo
         if errors is not None and errors.loglik_sd > errors.NOTABLE_SD:
             warnings.warn(
-                f"the log-likelihood is an estimate with sd {errors.loglik_sd:.2g}: differences between models "
-                "below a few of these mean nothing; more probes (Control(probes=)) narrow it",
+                f"the log-likelihood is an estimate with sd {errors.loglik_sd:.2g}: differences between "
+                "models below a few of these mean nothing; more probes (Control(probes=)) narrow it",
                 MonteCarloWarning,
                 stacklevel=2,
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fastlmm_core.archive import put_in_place
 from fastlmm_core.errors import DataError, FastLMMError, MissingDependencyError
 from fastlmm_core.formula.parse import parse_formula
 from fastlmm_core.results.streamrows import MEMORY_SHARE, free_memory
@@ -106,7 +107,7 @@ def _writer(out):
         yield sink.write
         sink.close()
         sink = None
-        os.replace(temporary, out)
+        put_in_place(temporary, out)
         temporary = None
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error}") from error

@@ -131,8 +131,8 @@ class MixedSummary(Summary):
         if (errors := fit.convergence.monte_carlo) is not None:
             lines[-1] = "df: Satterthwaite, from the average information of theta and sigma (approximate)"
             lines.append(
-                f"Monte Carlo: {errors.probes} probes; error of theta at most {errors.worst:.2g} standard errors; "
-                f"the log-likelihood is an estimate with sd {errors.loglik_sd:.2g}"
+                f"Monte Carlo: {errors.probes} probes; error of theta at most {errors.worst:.2g} standard "
+                f"errors; the log-likelihood is an estimate with sd {errors.loglik_sd:.2g}"
             )
         if fit.is_singular:
             lines.append(
