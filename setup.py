@@ -20,6 +20,7 @@ from setuptools import Extension, setup
 
 # extension -> C sources below src_c/
 EXTENSIONS = {
+    "_threads": ["threads/fork.c"],
     "_encode": ["encode/encode.c"],
     "_rows": ["rows/columns.c", "rows/quantiles.c", "crossprod/codes.c"],
     "_pass": [

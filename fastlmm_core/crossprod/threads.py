@@ -2,6 +2,12 @@
 
 import os
 
+from fastlmm_core._kernels._threads import one_thread
+
+if hasattr(os, "register_at_fork"):
+    # libgomp hangs in a child of a process that used threads
+    os.register_at_fork(after_in_child=one_thread)
+
 
 def resolve_threads(n_threads: int | None) -> int:
     """``n_threads``, or by default the processors this process may run on, at most OMP_NUM_THREADS."""
