@@ -186,10 +186,12 @@ def variance_calculus(
 def inner_coordinates(theta_map: ThetaMap, theta: np.ndarray, point: Point):
     """Coordinates for the calculus: ``(map, theta, derivatives of the original theta)``.
 
-    Those of the standardized columns, unless a diagonal theta is at its bound,
-    which is a matter of the original columns.  With ``L L' = B T~ B'``,
+    Those of the standardized columns where a covariate is far from 0, unless a
+    diagonal theta is at its bound, which is a matter of the original columns.  With ``L L' = B T~ B'``,
     ``dL = L Phi(L^-1 B dT~ B' L^-T)``, Phi the lower triangle with half the diagonal.
     """
+    if not any(_far(B) for B in theta_map.maps):
+        return theta_map, theta, None
     inner = ThetaMap(theta_map.blocks, theta_map.k)
     place = inner.theta_from_Lambda(point.Lambda)
     if ((inner.lower == 0) & (place <= 1e-6 * natural_scales(inner, place))).any():
@@ -206,6 +208,12 @@ def inner_coordinates(theta_map: ThetaMap, theta: np.ndarray, point: Point):
             if term == t:
                 to_theta[i, j] = dL[a, b]
     return inner, place, to_theta
+
+
+def _far(B: np.ndarray) -> bool:
+    """Whether a column of Z is centred by many of its standard deviations."""
+    size = np.abs(B)
+    return len(B) > 1 and bool((size > 30.0 * size.diagonal()[:, None]).any())
 
 
 def natural_scales(theta_map: ThetaMap, theta: np.ndarray) -> np.ndarray:
