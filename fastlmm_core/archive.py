@@ -8,10 +8,10 @@ SHA-256 of every array; arrays are ``.npy`` members read with pickling off;
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +21,10 @@ from fastlmm_core.errors import DataError
 
 FORMAT = "fastlmm_core fit"
 VERSION = 1
+UNPACKED = 2**30
+"""Bytes that any file may unpack to."""
+RATIO = 100
+"""Times its own size that a larger one may unpack to: arrays of numbers do not shrink as much."""
 
 
 def write_archive(
@@ -74,6 +78,7 @@ def read_archive(path, *, kind: str = FORMAT) -> tuple[dict, dict[str, np.ndarra
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_size(archive, path)
             text = archive.read("manifest.json")
             if archive.read("checksum").decode() != hashlib.sha256(text).hexdigest():
                 raise DataError(
@@ -92,13 +97,19 @@ def read_archive(path, *, kind: str = FORMAT) -> tuple[dict, dict[str, np.ndarra
         raise
     except DataError:
         raise
-    # RuntimeError: flags of a member that call for a password, or for a compression zipfile does not know
-    except (
-        OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, RuntimeError, zlib.error,
-    ) as error:  # fmt: skip
+    except Exception as error:  # whatever a damaged archive makes zipfile, json and numpy raise
         raise DataError(
-            f"{path} cannot be read as a {_plain(kind)} (truncated, altered or another kind of file): {error}"
+            f"{path} cannot be read as a {_plain(kind)} (truncated, altered or another kind of file): "
+            f"{error or type(error).__name__}"
         ) from error
+
+
+def _check_size(archive, path) -> None:
+    """Refuses a small file that would fill the memory; zipfile reads no more than is declared."""
+    members = archive.infolist()
+    total, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
+    if total > max(UNPACKED, RATIO * min(packed, os.path.getsize(path))):
+        raise DataError(f"{path} claims to unpack to {total:.3g} bytes: no such file is written here")
 
 
 def _too_new(path, manifest: dict) -> str:
@@ -129,6 +140,12 @@ def _member(archive, name: str, digest: str, path) -> np.ndarray:
     data = archive.read(f"{name}.npy")
     if hashlib.sha256(data).hexdigest() != digest:
         raise DataError(f"{path} has been altered or damaged: array {name!r} does not match its checksum")
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise DataError(f"{path}: array {name!r} has no header of this format")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    if math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
+        raise DataError(f"{path}: array {name!r} is not as large as its header says")
     return np.load(io.BytesIO(data), allow_pickle=False)
 
 

@@ -60,8 +60,10 @@ def load(path):
     makers = {"mixed": _mixed_fit, "linear": _linear_fit}
     try:
         return makers[values["kind"]](put_arrays(values, arrays), arrays)
-    except (KeyError, TypeError, IndexError) as error:
-        raise DataError(f"{path} lacks a part of a saved fit: {error!r}") from error
+    except Exception as error:  # parts of the wrong kind fail in many ways
+        raise DataError(
+            f"{path} lacks a part of a saved fit, or has one of another kind: {error!r}"
+        ) from error
 
 
 def _common_values(fit) -> dict:
@@ -147,6 +149,7 @@ def _mixed_fit(values: dict, arrays: dict) -> LMMResults:
         **{name: arrays[name] for name in ESTIMATE_ARRAYS},
         terms=tuple(arrays[f"term{t}"] for t in range(len(facts.terms))),
     )
+    _check_shapes(facts, estimates, arrays)
     solved = StoredModel(
         estimates,
         VarianceCalculus(
@@ -163,6 +166,21 @@ def _mixed_fit(values: dict, arrays: dict) -> LMMResults:
     rows = AbsentRows(known | _kept_triangle(arrays))
     spec = DesignSpec.from_dict(values["spec"])
     return LMMResults(facts, solved, Certificate(**ended), rows, spec, values["timings"])
+
+
+def _check_shapes(facts: MixedFacts, estimates: Estimates, arrays: dict) -> None:
+    """ValueError where arrays do not belong together."""
+    p, r, m = len(facts.coefficients), len(estimates.kept), len(estimates.theta)
+    expected = {
+        "kept": (r,), "beta": (p,), "Q": (r, r), "theta": (m,), "theta_lower": (m,),
+        **{f"term{t}": (len(term.names),) * 2 for t, term in enumerate(facts.terms)},
+    }  # fmt: skip
+    for f, levels in enumerate(facts.levels):
+        k = len(facts.factor_columns(f))
+        expected |= {f"modes{f}": (len(levels), k), f"condcov{f}": (len(levels), k, k)}
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"array {name!r} has shape {arrays[name].shape}, not {shape}")
 
 
 def _linear_parts(fit: LMResults) -> tuple[dict, dict]:
