@@ -115,11 +115,14 @@ def scouted_start(objective: ProfiledObjective, theta_map: ThetaMap, control: Co
     """
     scout = ProfiledObjective(objective.engine.scout(), objective.n, objective.reml)
     try:
-        return solve_score(
+        found = solve_score(
             scout, theta_map, control=Control(probes=FIRST_PROBES, tol=1e-7, seed=control.seed)
-        ).theta
+        )
     except NumericalError:
         return None
+    if found.certificate.reason == INTERRUPTED:
+        raise KeyboardInterrupt  # there is no fit yet, and the exact search is what the user will not wait for
+    return found.theta
 
 
 def monte_carlo(objective: ProfiledObjective, theta_map: ThetaMap, search: _Search) -> MonteCarlo:
