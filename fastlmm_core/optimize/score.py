@@ -121,7 +121,7 @@ def scouted_start(objective: ProfiledObjective, theta_map: ThetaMap, control: Co
     except NumericalError:
         return None
     if found.certificate.reason == INTERRUPTED:
-        raise KeyboardInterrupt  # there is no fit yet, and the exact search is what the user will not wait for
+        raise KeyboardInterrupt  # there is no fit to return yet
     return found.theta
 
 
