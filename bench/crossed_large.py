@@ -5,6 +5,7 @@ memory and fits; printed are the seconds of each stage, the peak of memory
 beyond the frame, and the Monte Carlo errors the fit states.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -55,12 +56,12 @@ def ratings(rng, n, users, movies, least=20):
     )
 
 
-def measure(name, seed=1, **control):
+def measure(name, draw_seed=1, **control):
     """Fit one case; a dict of seconds, bytes and estimates."""
     import fastlmm_core as flm
 
     formula, draw = CASES[name]
-    frame = draw(np.random.default_rng(seed))
+    frame = draw(np.random.default_rng(draw_seed))
     ready = memory.resident()
     memory.reset_peak()
     started, cpu = time.perf_counter(), time.process_time()
@@ -88,20 +89,34 @@ def measure(name, seed=1, **control):
     }
 
 
-def main():
-    if sys.argv[1] == "--measure":
-        print(json.dumps(measure(sys.argv[2], **json.loads(sys.argv[3]))))
-        return
-    for argument in sys.argv[1:]:
+def value(text):
+    """A setting of `Control` typed on the command line."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    settings = "settings may follow, M1:engine=iterative,seed=2"
+    parser.add_argument("cases", nargs="+", help=f"{', '.join(CASES)}; {settings}")
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    for argument in options.cases:
         name, _, settings = argument.partition(":")
-        control = json.dumps(dict(item.split("=") for item in settings.split(",")) if settings else {})
-        command = [sys.executable, "-m", "bench.crossed_large", "--measure", name, control]
+        if name not in CASES:
+            parser.error(f"no case {name!r}; there are {', '.join(CASES)}")
+        if options.measure:
+            control = dict(item.split("=") for item in settings.split(",")) if settings else {}
+            print(json.dumps(measure(name, **{key: value(text) for key, text in control.items()})))
+            continue
+        command = [sys.executable, "-m", "bench.crossed_large", "--measure", argument]
         answer = subprocess.run(command, capture_output=True, text=True)
-        print(
-            json.dumps(json.loads(answer.stdout), indent=2)
-            if answer.returncode == 0
-            else answer.stderr[-2000:]
-        )
+        done = answer.returncode == 0
+        print(json.dumps(json.loads(answer.stdout), indent=2) if done else answer.stderr[-2000:])
 
 
 if __name__ == "__main__":

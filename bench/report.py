@@ -160,6 +160,8 @@ def write(names, target, plots):
     drawn = figures.draw(rows, plots)
     if drawn:
         text += ["## Growth", "", *(f"![{path.stem}](plots/{path.name})" for path in drawn), ""]
+    remarks = ROOT / "bench" / "remarks.md"  # written by hand: targets, and what other scripts measured
+    text += [remarks.read_text(encoding="utf-8")] if remarks.exists() else []
     text += ["## Cases", ""]
     for case, lines in table.items():
         text += details(case, lines)
