@@ -84,7 +84,7 @@ def numeric_column(name, values, missing=None):
         values = values.astype(np.float64)
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
-    values = np.ascontiguousarray(values)
+    values = _in_order(values)
     if missing is not None and not missing.any():
         missing = None
     if missing is not None and values.dtype.kind == "f":
@@ -95,9 +95,14 @@ def numeric_column(name, values, missing=None):
     return column
 
 
+def _in_order(values):
+    """The array itself where kernels can read it; buffers of other processes may lie between words."""
+    return np.require(values, requirements=("C", "A"))
+
+
 def factor_column(name, codes, levels):
     """A `Column` of int8, int16 or int32 codes; a negative code is a missing value."""
-    codes = np.ascontiguousarray(codes)
+    codes = _in_order(codes)
     if codes.dtype not in (np.int8, np.int16, np.int32):
         codes = codes.astype(np.int32)
     missing = codes < 0 if len(codes) and codes.min() < 0 else None
