@@ -129,11 +129,12 @@ def theta_hessian(
         return theta_gradient(there, theta_map.directions(theta))
 
     base = theta_gradient(point, directions)
-    return difference_hessian(gradient, theta, _scales(theta_map, theta), base, objective.work > EXPENSIVE)
+    scales = natural_scales(theta_map, theta)
+    return difference_hessian(gradient, theta, scales, base, objective.work > EXPENSIVE)
 
 
-def _scales(theta_map: ThetaMap, theta: np.ndarray) -> np.ndarray:
-    """Natural size of each theta: the sd of its row of T, or a small one in standard units."""
+def natural_scales(theta_map: ThetaMap, theta: np.ndarray) -> np.ndarray:
+    """Size of each theta in its own units: the sd of its row of T, or a small one in standardized units."""
     sd = [np.sqrt(np.diag(T)) for T in theta_map.term_T(theta)]
     unit = [np.sqrt((B**2).sum(1)) for B in theta_map.maps]
     return np.array([max(sd[t][a], 0.03 * unit[t][a]) for t, a, _ in theta_map.entries])

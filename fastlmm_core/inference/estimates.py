@@ -15,7 +15,7 @@ from math import log, pi
 
 import numpy as np
 
-from fastlmm_core.criterion.information import quadratic_forms, theta_hessian
+from fastlmm_core.criterion.information import natural_scales, quadratic_forms, theta_hessian
 from fastlmm_core.criterion.profiled import Point, ProfiledObjective
 from fastlmm_core.mme.covariance import ThetaMap
 
@@ -214,13 +214,6 @@ def _far(B: np.ndarray) -> bool:
     """Whether a column of Z is centred by many of its standard deviations."""
     size = np.abs(B)
     return len(B) > 1 and bool((size > 30.0 * size.diagonal()[:, None]).any())
-
-
-def natural_scales(theta_map: ThetaMap, theta: np.ndarray) -> np.ndarray:
-    """Size of each theta in its own units: the sd of its row of T, or a small one in standardized units."""
-    sd = [np.sqrt(np.diag(T)) for T in theta_map.term_T(theta)]
-    unit = [np.sqrt((B**2).sum(1)) for B in theta_map.maps]
-    return np.array([max(sd[t][a], 0.03 * unit[t][a]) for t, a, _ in theta_map.entries])
 
 
 def pseudo_inverse(H: np.ndarray, scales: np.ndarray, tol: float = 1e-10) -> np.ndarray:

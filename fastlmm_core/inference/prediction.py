@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastlmm_core.inference.estimates import natural_scales
+from fastlmm_core.criterion.information import natural_scales
 from fastlmm_core.inference.prediction_crossed import level_covariance
 from fastlmm_core.inference.prediction_levels import Codes, LevelCovariance, Rows
 

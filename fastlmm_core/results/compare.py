@@ -6,8 +6,9 @@ from math import log, pi
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.criterion.information import natural_scales
 from fastlmm_core.errors import DataError
-from fastlmm_core.inference.estimates import natural_scales, pseudo_inverse
+from fastlmm_core.inference.estimates import pseudo_inverse
 from fastlmm_core.results.coefficients import choose
 from fastlmm_core.results.influence import GroupedRows
 

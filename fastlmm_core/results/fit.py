@@ -2,13 +2,13 @@
 
 import warnings
 from functools import cached_property
-from math import log
 
 import numpy as np
 import pandas as pd
 
 from fastlmm_core.errors import DataError, MonteCarloWarning
 from fastlmm_core.inference.satterthwaite import coefficient_df
+from fastlmm_core.results.accessors import Accessors
 from fastlmm_core.results.coefficients import FixedEffects, choose
 from fastlmm_core.results.diagnostics import Diagnostics
 from fastlmm_core.results.export import Exports
@@ -25,7 +25,7 @@ SINGULAR = 1e-4
 """A diagonal theta below this is at its bound (lme4's ``isSingular``)."""
 
 
-class LMMResults(FixedEffects, Diagnostics, Resampling, Testing, Exports):
+class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Testing, Exports):
     """A fitted linear mixed model.
 
     Made by `fastlmm_core.lmer`.  Names follow statsmodels and lme4; every table
@@ -117,10 +117,6 @@ class LMMResults(FixedEffects, Diagnostics, Resampling, Testing, Exports):
     @property
     def sigma(self) -> float:
         return self._estimates.sigma
-
-    @property
-    def scale(self) -> float:
-        return self._estimates.sigma2
 
     @property
     def _covariances(self) -> list[np.ndarray]:
@@ -243,25 +239,7 @@ class LMMResults(FixedEffects, Diagnostics, Resampling, Testing, Exports):
         """``nobs - df_modelwc``, as lme4's ``df.residual``."""
         return self.nobs - self.df_modelwc
 
-    @property
-    def aic(self) -> float:
-        """``-2 llf + 2 df_modelwc``."""
-        return -2.0 * self.llf + 2.0 * self.df_modelwc
-
-    @property
-    def bic(self) -> float:
-        """``-2 llf + log(nobs) df_modelwc``."""
-        return -2.0 * self.llf + log(self.nobs) * self.df_modelwc
-
     # counts and names
-
-    @property
-    def nobs(self) -> int:
-        return self._estimates.n
-
-    @property
-    def n_dropped(self) -> int:
-        return self._facts.rows.dropped
 
     @property
     def ngroups(self) -> dict[str, int]:
@@ -269,14 +247,6 @@ class LMMResults(FixedEffects, Diagnostics, Resampling, Testing, Exports):
         return {
             group: len(levels) for group, levels in zip(self._facts.factors, self._facts.levels, strict=True)
         }
-
-    @property
-    def formula(self) -> str:
-        return self._facts.formula
-
-    @property
-    def response_name(self) -> str:
-        return self._facts.response
 
     @cached_property
     def plot(self):
@@ -288,23 +258,6 @@ class LMMResults(FixedEffects, Diagnostics, Resampling, Testing, Exports):
     @property
     def method(self) -> str:
         return "REML" if self._estimates.reml else "ML"
-
-    # rows
-
-    @property
-    def fittedvalues(self) -> pd.Series:
-        """Conditional means ``X beta + Z b`` (plus offset) by the rows used, in units of the response."""
-        return self._rows.series(self._rows.fitted, "fittedvalues")
-
-    @property
-    def resid(self) -> pd.Series:
-        """Response minus `fittedvalues`."""
-        return self._rows.series(self._rows.residuals, "resid")
-
-    @property
-    def resid_scaled(self) -> pd.Series:
-        """``sqrt(weight) * resid / sigma``."""
-        return self._rows.series(self._rows.scaled_residuals, "resid_scaled")
 
     @property
     def _frame(self) -> pd.DataFrame:

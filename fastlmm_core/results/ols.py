@@ -1,6 +1,5 @@
 """What `lm` returns."""
 
-from math import log
 
 import numpy as np
 import pandas as pd
@@ -9,6 +8,7 @@ from fastlmm_core.inference.anova import weighted_triangle
 from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.ols import LeastSquares
 from fastlmm_core.inference.tests import Residual
+from fastlmm_core.results.accessors import Accessors
 from fastlmm_core.results.coefficients import FixedEffects, choose
 from fastlmm_core.results.export import LinearExports
 from fastlmm_core.results.facts import LinearFacts
@@ -17,7 +17,7 @@ from fastlmm_core.results.summary import LinearSummary
 from fastlmm_core.results.testing import Testing
 
 
-class LMResults(FixedEffects, LinearDiagnostics, Testing, LinearExports):
+class LMResults(FixedEffects, Accessors, LinearDiagnostics, Testing, LinearExports):
     """A linear model fitted by (weighted) least squares.
 
     Made by `fastlmm_core.lm`.  Conventions are those of R's ``summary(lm)``; the
@@ -71,18 +71,6 @@ class LMResults(FixedEffects, LinearDiagnostics, Testing, LinearExports):
         return self.scale**0.5
 
     @property
-    def scale(self) -> float:
-        return self._estimates.sigma2
-
-    @property
-    def nobs(self) -> int:
-        return self._estimates.n
-
-    @property
-    def n_dropped(self) -> int:
-        return self._facts.rows.dropped
-
-    @property
     def df_resid(self) -> int:
         return self._estimates.df_resid
 
@@ -91,30 +79,12 @@ class LMResults(FixedEffects, LinearDiagnostics, Testing, LinearExports):
         """Coefficients kept and sigma."""
         return len(self._kept) + 1
 
-    @property
-    def formula(self) -> str:
-        return self._facts.formula
-
-    @property
-    def response_name(self) -> str:
-        return self._facts.response
-
     # fit
 
     @property
     def llf(self) -> float:
         """Log-likelihood (of maximum likelihood, as R's ``logLik``)."""
         return self._estimates.llf
-
-    @property
-    def aic(self) -> float:
-        """``-2 llf + 2 df_modelwc``."""
-        return -2.0 * self.llf + 2.0 * self.df_modelwc
-
-    @property
-    def bic(self) -> float:
-        """``-2 llf + log(nobs) df_modelwc``."""
-        return -2.0 * self.llf + log(self.nobs) * self.df_modelwc
 
     @property
     def _numerator_df(self) -> int:
@@ -146,23 +116,6 @@ class LMResults(FixedEffects, LinearDiagnostics, Testing, LinearExports):
     def f_pvalue(self) -> float:
         """Upper tail of `fvalue`."""
         return f_upper(self.fvalue, self._numerator_df, self.df_resid) if self._numerator_df else float("nan")
-
-    # rows
-
-    @property
-    def fittedvalues(self) -> pd.Series:
-        """``X beta`` (plus offset) by the rows used."""
-        return self._rows.series(self._rows.fitted, "fittedvalues")
-
-    @property
-    def resid(self) -> pd.Series:
-        """Response minus `fittedvalues`."""
-        return self._rows.series(self._rows.residuals, "resid")
-
-    @property
-    def resid_scaled(self) -> pd.Series:
-        """``sqrt(weight) * resid / sigma``."""
-        return self._rows.series(self._rows.scaled_residuals, "resid_scaled")
 
     def summary(self):
         """A summary that prints like R's ``summary(lm)``."""

@@ -1,0 +1,58 @@
+"""What every fit answers in the same way: counts, names, information criteria and its rows."""
+
+from math import log
+
+import pandas as pd
+
+
+class Accessors:
+    """Accessors over ``_facts``, ``_estimates`` and ``_rows``; a fit adds ``llf`` and ``df_modelwc``."""
+
+    llf: float
+    df_modelwc: int
+
+    @property
+    def scale(self) -> float:
+        """Residual variance."""
+        return self._estimates.sigma2
+
+    @property
+    def nobs(self) -> int:
+        return self._estimates.n
+
+    @property
+    def n_dropped(self) -> int:
+        return self._facts.rows.dropped
+
+    @property
+    def formula(self) -> str:
+        return self._facts.formula
+
+    @property
+    def response_name(self) -> str:
+        return self._facts.response
+
+    @property
+    def aic(self) -> float:
+        """``-2 llf + 2 df_modelwc``."""
+        return -2.0 * self.llf + 2.0 * self.df_modelwc
+
+    @property
+    def bic(self) -> float:
+        """``-2 llf + log(nobs) df_modelwc``."""
+        return -2.0 * self.llf + log(self.nobs) * self.df_modelwc
+
+    @property
+    def fittedvalues(self) -> pd.Series:
+        """``X beta`` (plus ``Z b`` and offset) by the rows used, in units of the response."""
+        return self._rows.series(self._rows.fitted, "fittedvalues")
+
+    @property
+    def resid(self) -> pd.Series:
+        """Response minus `fittedvalues`."""
+        return self._rows.series(self._rows.residuals, "resid")
+
+    @property
+    def resid_scaled(self) -> pd.Series:
+        """``sqrt(weight) * resid / sigma``."""
+        return self._rows.series(self._rows.scaled_residuals, "resid_scaled")
