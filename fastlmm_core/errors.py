@@ -4,6 +4,9 @@ Every exception derives from `FastLMMError` and from the builtin that fits, and
 its message says what was found, where, and what to do about it.
 """
 
+import sys
+import warnings
+
 
 class FastLMMError(Exception):
     """Base of all errors raised by fastlmm_core."""
@@ -39,3 +42,19 @@ class MonteCarloWarning(UserWarning):
 
 class ConvergenceWarning(UserWarning):
     """A fit ended without a certificate of optimality."""
+
+
+class DataWarning(UserWarning):
+    """Data were fitted as they are and look unlike what was meant, e.g. numbers kept as text."""
+
+
+class ModelWarning(UserWarning):
+    """A model was fitted as written and has parts that say the same thing twice."""
+
+
+def advise(message: str, category: type[Warning]) -> None:
+    """Warn at the line outside this package that led here."""
+    frame, level = sys._getframe(1), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level + 1)

@@ -71,7 +71,7 @@ class _Terms:
         if node.kind in ("column", "call"):
             return [(Piece(node.text, node.kind == "column"),)]
         if node.kind == "number":
-            self.fail(node, "a number cannot be part of an interaction")
+            self.fail(node, "a number cannot be part of an interaction: write I(2 * x) to rescale a column")
         if node.kind == "paren":
             return self.add([], node.children[0])
         if node.kind == "unary" or node.text in "+-":

@@ -41,6 +41,7 @@ FUNCTIONS = {
 _TRANSFORMS = ("poly", "scale", "center", "standardize", "bs", "cr", "cs", "cc")
 STATEFUL = {name: TRANSFORMS[name] for name in _TRANSFORMS if name in TRANSFORMS}
 CATEGORICAL = ("C", "factor")
+_CALLED = {**FUNCTIONS, **STATEFUL}
 CONSTANTS = {"pi": np.pi}
 _NUMPY = {name for name in dir(np) if isinstance(getattr(np, name), np.ufunc)} | {
     "where",
@@ -106,6 +107,9 @@ def compile_expression(text):
             stateful.append(key)
             state = ast.parse(f"__state__[{key!r}]", mode="eval").body
             node.keywords.append(ast.keyword("_state", state))
+    for node in ast.walk(tree):  # a column may be called log: functions are looked up by themselves
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            node.func = ast.parse(f"__functions__[{node.func.id!r}]", mode="eval").body
     code = compile(ast.fix_missing_locations(tree), "<formula>", "eval")
     pairs = tuple((alias, name) for alias, name in aliases.items())
     return Expression(text, code, tuple(dict.fromkeys(names)), pairs, tuple(dict.fromkeys(stateful)))
@@ -191,7 +195,7 @@ def run(expression, columns, state):
     FormulaError
         If the arithmetic fails.
     """
-    scope = {**FUNCTIONS, **STATEFUL, **CONSTANTS, "np": np, "__builtins__": {}, "__state__": state}
+    scope = {**CONSTANTS, "np": np, "__builtins__": {}, "__functions__": _CALLED, "__state__": state}
     aliases = {name: alias for alias, name in expression.aliases}
     for name, values in columns.items():
         scope[aliases.get(name, name)] = values

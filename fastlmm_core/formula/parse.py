@@ -5,6 +5,7 @@ lme4's ``expandDoubleVerts`` and ``expandSlash``: ``(x || g)`` becomes
 ``(1 | g) + (0 + x | g)`` and ``(1 | a/b)`` becomes ``(1 | a) + (1 | a:b)``.
 """
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -45,6 +46,8 @@ class ParsedFormula:
         Random terms after expansion of ``||``, ``/`` and ``*``; empty for a linear model.
     offsets : tuple of str
         Arguments of ``offset()``, to be added.
+    notes : tuple of str
+        What is likely not meant as it is written.
     """
 
     text: str
@@ -52,9 +55,9 @@ class ParsedFormula:
     fixed: str
     bars: tuple[Bar, ...]
     offsets: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-@lru_cache(maxsize=512)
 def parse_formula(text):
     """Takes a formula apart.
 
@@ -73,7 +76,15 @@ def parse_formula(text):
         If the text is no formula; the place is marked.
     """
     if not isinstance(text, str):
-        raise FormulaError(f"the formula is {type(text).__name__}, not text")
+        order = "; the formula comes first, then the data" if hasattr(text, "columns") else ""
+        raise FormulaError(
+            f"the formula is {type(text).__name__}, not text like 'y ~ x + (1 | group)'{order}"
+        )
+    return _cached(text)
+
+
+@lru_cache(maxsize=512)
+def _cached(text):
     try:
         return _parse(text)
     except RecursionError:
@@ -84,7 +95,13 @@ def _parse(text):
     tokens = tokenize(text)
     tildes = [place for place, token in enumerate(tokens) if token.text == "~" and token.kind == "op"]
     if not tildes:
-        fail(text, len(text), len(text) + 1, "a formula needs '~' between response and terms")
+        equals = [token for token in tokens if token.text == "="]
+        if equals:
+            fail(text, equals[0].start, equals[0].end, "a formula is written with '~', not with '='")
+        fail(
+            text, len(text), len(text) + 1,
+            "a formula needs '~' between response and terms, like y ~ x + (1 | group)",
+        )  # fmt: skip
     if len(tildes) > 1:
         second = tokens[tildes[1]]
         fail(text, second.start, second.end, "a formula has only one '~'")
@@ -98,18 +115,38 @@ def _parse(text):
         )
     if left[0].text == "cbind":
         fail(text, left[0].start, left[-1].end, "one response is needed: fit each column by itself")
+    if len(left) == 1 and left[0].kind == "number":
+        fail(text, left[0].start, left[0].end, f"the response is a number; {_numbered(left[0].text)}")
     parts = _Parts(text)
     parts.collect(read(text, right), 1)
     fixed = parts.fixed_text()
-    terms_of(fixed)
-    return ParsedFormula(text, python_text(left, text), fixed, tuple(parts.bars), tuple(parts.offsets))
+    response = python_text(left, text)
+    found = ParsedFormula(text, response, fixed, tuple(parts.bars), tuple(parts.offsets), tuple(parts.notes))
+    _check_response(found, tilde)
+    return found
+
+
+def _check_response(parsed, tilde):
+    """The response explains itself exactly: it cannot be a term."""
+    used = {str(piece) for term in terms_of(parsed.fixed) for piece in term}
+    for bar in parsed.bars:
+        used |= {str(piece) for term in terms_of(bar.lhs) for piece in term} | set(map(quote, bar.group))
+    if parsed.response in used:
+        shown = parsed.response.strip("`")
+        place = re.compile(rf"(?<![\w.]){re.escape(shown)}(?![\w.])").search(parsed.text, tilde.end)
+        start, end = place.span() if place else (tilde.end, len(parsed.text))
+        fail(parsed.text, start, end, f"the response {shown} is also among the terms: leave it out there")
+
+
+def _numbered(name):
+    return f"a column whose name is a number goes in backticks: `{name}`"
 
 
 class _Parts:
     """Sorts the added items of a right-hand side into fixed, random and offsets."""
 
     def __init__(self, text):
-        self.text, self.fixed, self.bars, self.offsets = text, [], [], []
+        self.text, self.fixed, self.bars, self.offsets, self.notes = text, [], [], [], []
 
     def collect(self, node, sign):
         for part_sign, part in summands(node, sign):
@@ -139,6 +176,7 @@ class _Parts:
             self.offsets.append(node.text[len("offset(") : -1])
         else:
             self.no_offset(node)
+            self.note_powers(node)
             self.fixed.append((sign, node))
 
     def expand(self, bar):
@@ -147,6 +185,7 @@ class _Parts:
         if _has_bar(left) or _has_bar(right):
             self.fail(bar, "a random term has one bar")
         self.no_offset(left)
+        self.note_powers(left)
         sides = [render(left)]
         if bar.text == "||":
             terms = terms_of(sides[0])
@@ -172,6 +211,8 @@ class _Parts:
                 return left + right + crossed
             outer = tuple(dict.fromkeys(name for group in left for name in group))
             return left + [tuple(dict.fromkeys(outer + group)) for group in right]
+        if node.kind == "number":
+            self.fail(node, f"a grouping factor is no number; {_numbered(node.text)}")
         self.fail(node, "a grouping factor is a column, a:b, a/b or a*b")
 
     def fixed_text(self):
@@ -180,6 +221,16 @@ class _Parts:
             joiner = (" + " if sign > 0 else " - ") if text else ("" if sign > 0 else "-")
             text += joiner + render(node)
         return text or "1"
+
+    def note_powers(self, node):
+        """``x^2`` is all products of x with itself, that is ``x``, as in R."""
+        for part in walk(node):
+            if part.kind == "op" and part.text in ("^", "**") and part.children[0].kind in ("column", "call"):
+                base, shown = render(part.children[0]), render(part)
+                self.notes.append(
+                    f"{shown} is the term {base} crossed with itself, which is {base}: "
+                    f"write I({shown}) for the power"
+                )
 
     def no_offset(self, node):
         for part in walk(node):

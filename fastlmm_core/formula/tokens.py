@@ -78,17 +78,40 @@ def tokenize(text):
             if not text[place:].strip():
                 break
             place += len(text[place:]) - len(text[place:].lstrip())
-            if text[place] in "`\"'":
-                fail(text, place, len(text), f"the quote {text[place]} is not closed")
-            fail(text, place, place + 1, f"{text[place]!r} has no meaning in a formula")
+            fail(text, place, len(text) if text[place] in "`\"'" else place + 1, _no_meaning(text[place]))
         kind = found.lastgroup
         start, place = found.start(kind), found.end()
         tokens.append(Token(kind, found.group(kind), start, place))
     return tokens
 
 
+def _no_meaning(sign):
+    """What to say of a character that starts no lexeme."""
+    if sign == "`":
+        return "the quote ` is not closed; a column whose name has a backtick must be renamed"
+    if sign in "\"'":
+        return f"the quote {sign} is not closed; a column whose name has it goes in backticks: `a{sign}b`"
+    if sign == ".":
+        return "'.' has no meaning in a formula: name the columns"
+    if sign == "$":
+        return "'$' has no meaning in a formula: columns are named without their table"
+    return f"{sign!r} has no meaning in a formula; a column whose name has it goes in backticks: `a{sign}b`"
+
+
+def _missing_operator(first, second):
+    """What to say of two lexemes side by side."""
+    message = f"{second.text!r} cannot stand here: an operator is missing"
+    if first.kind in ("name", "number") and second.kind in ("name", "number"):
+        message += f"; a column whose name has a space goes in backticks: `{first.text} {second.text}`"
+    return message
+
+
 def python_text(tokens, text):
     """Tokens of an arithmetic expression as canonical Python with odd names in backticks."""
+    for first, second in zip(tokens, tokens[1:]):
+        words = {first.text, second.text} & _WORDS
+        if {first.kind, second.kind} <= {"name", "number"} and not words:
+            fail(text, second.start, second.end, _missing_operator(first, second))
     spelled = [_spelling(token) for token in tokens]
     return canonical(" ".join(spelled), text, tokens[0].start, tokens[-1].end)
 
@@ -158,12 +181,7 @@ class _Reader:
         while (token := self.peek()) is not None and token.text != ")":
             power = _BINDING.get(token.text) if token.kind == "op" else None
             if power is None:
-                fail(
-                    self.text,
-                    token.start,
-                    token.end,
-                    f"{token.text!r} cannot stand here: an operator is missing",
-                )
+                fail(self.text, token.start, token.end, _missing_operator(self.tokens[self.at - 1], token))
             if power <= binding:
                 break
             self.take()
@@ -192,7 +210,20 @@ class _Reader:
             if following is not None and following.text == "(" and following.start == token.end:
                 return self.call(token)
             return Node("column", token.text, (), token.start, token.end)
-        fail(self.text, token.start, token.end, f"{token.text!r} cannot stand here")
+        fail(self.text, token.start, token.end, self.misplaced(token))
+
+    def misplaced(self, token):
+        """What to say of a lexeme where a term must stand."""
+        before = self.tokens[self.at - 2].text if self.at > 1 else ""
+        if before in ("|", "||") and token.text == ")":
+            return f"the grouping factor is missing after '{before}': write (1 | group)"
+        if token.text in ("|", "||"):
+            return f"the terms are missing before '{token.text}': an intercept per group is (1 | group)"
+        if token.kind == "string":
+            return (
+                f"quotes mark text: a column's name goes without them, or in backticks: `{token.text[1:-1]}`"
+            )
+        return f"{token.text!r} cannot stand here: a term is missing before it"
 
     def call(self, name):
         first, depth = self.at - 1, 0
