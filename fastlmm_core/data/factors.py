@@ -84,7 +84,7 @@ def _hashed(keys, dtype, n_threads):
     codes, uniques = hash_codes(keys)
     if dtype is not None:
         uniques = uniques.view(dtype)
-    order = np.argsort(uniques, kind="stable")
+    order = np.argsort(uniques)  # no two are equal
     rank = np.empty(len(order), np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
     relabel(codes, rank, n_threads)

@@ -17,6 +17,7 @@ from ..errors import DataError
 
 DENSE_SLOTS = 1 << 22  # slots of a lookup table that are always allowed
 DENSE_PER_LEVEL = 8  # and per row of a batch or level known beyond that
+HASH_ROWS = 1 << 14  # rows that a hash table makes room for at once
 DIRECT_SLOTS = 1 << 10  # keys this close together are codes themselves
 DIRECT_PER_LEVEL = 8  # so are keys when one in so many occurs in the first batch
 
@@ -119,26 +120,26 @@ class IntegerKeys:
         return codes
 
     def _to_hash(self):
-        self._slots = np.zeros(0, np.int64), np.zeros(0, np.int32)
+        self._slots = np.zeros((0, 2), np.int64)
         self._lookup = np.empty(0, np.int32)
 
     def _hashed(self, keys):
-        step, codes = 1 << 20, []
-        for at in range(0, len(keys), step):
-            chunk = keys[at : at + step]
+        codes = np.empty(len(keys), np.int32)
+        for at in range(0, len(keys), HASH_ROWS):
+            chunk = keys[at : at + HASH_ROWS]
             self._reserve(self.n + len(chunk))
-            found, new = grow_codes(chunk, *self._slots, self.n)
-            self._append(new)
-            codes.append(found)
-        return codes[0] if len(codes) == 1 else np.concatenate(codes)
+            codes[at : at + HASH_ROWS], new = grow_codes(chunk, self._slots, self.n)
+            if len(new):
+                self._append(new)
+        return codes
 
     def _reserve(self, levels):
-        if len(self._slots[0]) * 3 > levels * 5:
+        if len(self._slots) * 3 > levels * 5:
             return
         size = 1 << max(10, (2 * levels - 1).bit_length())
-        self._slots = np.zeros(size, np.int64), np.zeros(size, np.int32)
+        self._slots = np.zeros((size, 2), np.int64)
         if self.n:
-            grow_codes(self.keys(), *self._slots, 0)
+            grow_codes(self.keys(), self._slots, 0)
 
 
 class LevelTable:

@@ -21,9 +21,8 @@ cdef extern from "flm_encode.h" nogil:
     int64_t flm_dense_codes_i32(int64_t n, const int32_t *keys, int64_t smallest, int64_t span,
                                 int n_threads, int32_t *codes, int64_t *uniques) noexcept
     int64_t flm_hash_codes_i64(int64_t n, const int64_t *keys, int32_t *codes, int64_t *uniques) noexcept
-    int64_t flm_grow_codes_i64(int64_t n, const int64_t *keys, int64_t size, int64_t *slot_keys,
-                               int32_t *slot_levels, int64_t n_levels, int32_t *codes,
-                               int64_t *uniques) noexcept
+    int64_t flm_grow_codes_i64(int64_t n, const int64_t *keys, int64_t size, int64_t *slots,
+                               int64_t n_levels, int32_t *codes, int64_t *uniques) noexcept
     void flm_relabel(int64_t n, const int32_t *rank, int n_threads, int32_t *codes) noexcept
 
 
@@ -130,20 +129,19 @@ def hash_codes(const int64_t[::1] keys not None):
     return codes, uniques[:n_levels].copy()
 
 
-def grow_codes(const int64_t[::1] keys not None, int64_t[::1] slot_keys not None,
-               int32_t[::1] slot_levels not None, int64_t n_levels):
+def grow_codes(const int64_t[::1] keys not None, int64_t[:, ::1] slots not None, int64_t n_levels):
     """Codes of one batch of keys against a table that grows over batches, in order of first appearance.
 
-    ``slot_keys`` and ``slot_levels`` (size,) are the table, changed in place; ``size`` is a power of
-    two above ``n_levels + n``, and ``slot_levels`` starts as zeros.
+    ``slots`` (size, 2) is the table, key and level number + 1, changed in place; it starts as zeros, and
+    ``size`` is a power of two above ``n_levels + n``.
 
     Returns
     -------
     codes : (n,) int32
     new : (n_new,) int64, keys that were not in the table; their codes start at ``n_levels``
     """
-    cdef int64_t n = keys.shape[0], size = slot_keys.shape[0], after
-    if size < 1 or size & (size - 1) or size <= n_levels + n or slot_levels.shape[0] != size:
+    cdef int64_t n = keys.shape[0], size = slots.shape[0], after
+    if size < 1 or size & (size - 1) or size <= n_levels + n or slots.shape[1] != 2:
         raise ValueError("the table is too small, or its size is no power of two")
     codes = np.empty(n, np.int32)
     uniques = np.empty(n, np.int64)
@@ -152,8 +150,8 @@ def grow_codes(const int64_t[::1] keys not None, int64_t[::1] slot_keys not None
     if n == 0:
         return codes, uniques
     with nogil:
-        after = flm_grow_codes_i64(n, &keys[0], size, &slot_keys[0], &slot_levels[0], n_levels,
-                                   &codes_view[0], &uniques_view[0])
+        after = flm_grow_codes_i64(n, &keys[0], size, &slots[0, 0], n_levels, &codes_view[0],
+                                   &uniques_view[0])
     if after < 0:
         raise OverflowError("a grouping column has 2^31 levels or more")
     return codes, uniques[:after - n_levels].copy()

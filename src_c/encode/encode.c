@@ -5,16 +5,19 @@
 #include <string.h>
 
 #define BLOCK 4096
+#define KEYS_AHEAD 64    /* slots of a hash table that are fetched before the first is needed */
 #define SERIAL_ROWS 65536 /* waking up threads takes longer than reading so few rows */
 
 #if defined(__GNUC__) || defined(__clang__)
 #define STORE_RELAXED(place, value) __atomic_store_n(place, value, __ATOMIC_RELAXED)
 #define LOAD_RELAXED(place) __atomic_load_n(place, __ATOMIC_RELAXED)
 #define MARK_THREADS n_threads
+#define FLM_PREFETCH(place) __builtin_prefetch(place, 1)
 #else
 #define STORE_RELAXED(place, value) (*(place) = (value))
 #define LOAD_RELAXED(place) (*(place))
 #define MARK_THREADS 1
+#define FLM_PREFETCH(place) ((void)(place))
 #endif
 
 /* ---- missing values ---------------------------------------------------- */
@@ -245,51 +248,67 @@ flm_index flm_hash_codes_i64(flm_index n, const int64_t *keys, int32_t *codes, i
     hash_slot *table = filled_table(size, 0, uniques);
     if (!table)
         return -1;
-    for (flm_index i = 0; i < n; i++) {
-        uint64_t at = mix(keys[i]) & (size - 1);
-        while (table[at].level && table[at].key != keys[i])
-            at = (at + 1) & (size - 1);
-        if (table[at].level) {
-            codes[i] = table[at].level - 1;
-            continue;
-        }
-        if (n_levels == INT32_MAX - 1) {
-            free(table);
-            return -2;
-        }
-        uniques[n_levels] = keys[i];
-        codes[i] = (int32_t)n_levels++;
-        table[at].key = keys[i];
-        table[at].level = (int32_t)n_levels;
-        if (5 * (uint64_t)n_levels > 3 * size) {
+    uint64_t home[KEYS_AHEAD];
+    for (flm_index start = 0; start < n; start += KEYS_AHEAD) {
+        const int m = (int)(n - start < KEYS_AHEAD ? n - start : KEYS_AHEAD);
+        if (5 * (uint64_t)(n_levels + m) > 3 * size) { /* room for a block of new keys */
             free(table);
             size *= 4;
             table = filled_table(size, n_levels, uniques);
             if (!table)
                 return -1;
         }
+        for (int j = 0; j < m; j++) {
+            home[j] = mix(keys[start + j]) & (size - 1);
+            FLM_PREFETCH(table + home[j]);
+        }
+        for (int j = 0; j < m; j++) {
+            const int64_t key = keys[start + j];
+            uint64_t at = home[j];
+            while (table[at].level && table[at].key != key)
+                at = (at + 1) & (size - 1);
+            if (!table[at].level) {
+                if (n_levels == INT32_MAX - 1) {
+                    free(table);
+                    return -2;
+                }
+                uniques[n_levels] = key;
+                table[at].key = key;
+                table[at].level = (int32_t)++n_levels;
+            }
+            codes[start + j] = table[at].level - 1;
+        }
     }
     free(table);
     return n_levels;
 }
 
-flm_index flm_grow_codes_i64(flm_index n, const int64_t *keys, flm_index size, int64_t *slot_keys,
-                             int32_t *slot_levels, flm_index n_levels, int32_t *codes, int64_t *uniques)
+flm_index flm_grow_codes_i64(flm_index n, const int64_t *keys, flm_index size, int64_t *slots,
+                             flm_index n_levels, int32_t *codes, int64_t *uniques)
 {
     const uint64_t mask = (uint64_t)size - 1;
     flm_index found = n_levels;
-    for (flm_index i = 0; i < n; i++) {
-        uint64_t at = mix(keys[i]) & mask;
-        while (slot_levels[at] && slot_keys[at] != keys[i])
-            at = (at + 1) & mask;
-        if (!slot_levels[at]) {
-            if (found == INT32_MAX - 1)
-                return -2;
-            uniques[found - n_levels] = keys[i];
-            slot_keys[at] = keys[i];
-            slot_levels[at] = (int32_t)++found;
+    uint64_t home[KEYS_AHEAD];
+    for (flm_index start = 0; start < n; start += KEYS_AHEAD) {
+        const int m = (int)(n - start < KEYS_AHEAD ? n - start : KEYS_AHEAD);
+        for (int j = 0; j < m; j++) {
+            home[j] = mix(keys[start + j]) & mask;
+            FLM_PREFETCH(slots + 2 * home[j]);
         }
-        codes[i] = slot_levels[at] - 1;
+        for (int j = 0; j < m; j++) {
+            const int64_t key = keys[start + j];
+            uint64_t at = home[j];
+            while (slots[2 * at + 1] && slots[2 * at] != key)
+                at = (at + 1) & mask;
+            if (!slots[2 * at + 1]) {
+                if (found == INT32_MAX - 1)
+                    return -2;
+                uniques[found - n_levels] = key;
+                slots[2 * at] = key;
+                slots[2 * at + 1] = ++found;
+            }
+            codes[start + j] = (int32_t)(slots[2 * at + 1] - 1);
+        }
     }
     return found;
 }

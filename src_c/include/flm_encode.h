@@ -44,16 +44,15 @@ flm_index flm_hash_codes_i64(flm_index n, const int64_t *keys, int32_t *codes, i
 
 /* Scattered keys of one batch of several: the table is the caller's and stays between batches.
  *
- * size         slots, a power of two above n_levels + n
- * slot_keys    (size)  in and out, keys of the slots in use
- * slot_levels  (size)  in and out, level number + 1, 0 for an empty slot
+ * size         number of slots, a power of two above n_levels + n
+ * slots        (size, 2)  in and out, key and level number + 1, which is 0 for an empty slot
  * n_levels     levels in the table before
  * codes        (n)  out, in order of first appearance over all batches
  * uniques      (n)  out, the new keys in that order
  * Returns the number of levels after, -2 when there are 2^31 or more.
  */
-flm_index flm_grow_codes_i64(flm_index n, const int64_t *keys, flm_index size, int64_t *slot_keys,
-                             int32_t *slot_levels, flm_index n_levels, int32_t *codes, int64_t *uniques);
+flm_index flm_grow_codes_i64(flm_index n, const int64_t *keys, flm_index size, int64_t *slots,
+                             flm_index n_levels, int32_t *codes, int64_t *uniques);
 
 /* codes[i] = rank[codes[i]]; n codes, rank has one entry per level. */
 void flm_relabel(flm_index n, const int32_t *rank, int n_threads, int32_t *codes);

@@ -46,14 +46,14 @@ def test_a_dense_start_may_be_scattered_later():
 
 
 def test_the_kernel_checks_its_table():
-    slots = np.zeros(16, np.int64), np.zeros(16, np.int32)
+    slots = np.zeros((16, 2), np.int64)
     with pytest.raises(ValueError, match="too small"):
-        grow_codes(np.arange(16), *slots, 0)
+        grow_codes(np.arange(16), slots, 0)
     with pytest.raises(ValueError, match="power"):
-        grow_codes(np.arange(3), np.zeros(15, np.int64), np.zeros(15, np.int32), 0)
-    codes, new = grow_codes(np.array([7, 7, -1]), *slots, 0)
+        grow_codes(np.arange(3), np.zeros((15, 2), np.int64), 0)
+    codes, new = grow_codes(np.array([7, 7, -1]), slots, 0)
     assert codes.tolist() == [0, 0, 1] and new.tolist() == [7, -1]
-    codes, new = grow_codes(np.array([-1, 3]), *slots, 2)
+    codes, new = grow_codes(np.array([-1, 3]), slots, 2)
     assert codes.tolist() == [1, 2] and new.tolist() == [3]
 
 
