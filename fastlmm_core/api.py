@@ -14,6 +14,7 @@ from fastlmm_core.data.table import Table
 from fastlmm_core.errors import ConvergenceWarning, FormulaError
 from fastlmm_core.fitting import (
     Clock,
+    check_control,
     fixed_coordinates,
     independent_columns,
     mixed_facts,
@@ -107,6 +108,8 @@ def lmer(
     """
     if not isinstance(reml, (bool, np.bool_)):
         raise TypeError(f"reml is True or False, found {reml!r}")
+    check_control(control)
+    parse_formula(formula)  # what is wrong with it is said before any data are read
     if checkpoint is not None or client is not None or is_stream(data):
         return fit_stream(
             formula, data, reml=reml, weights=weights, contrasts=contrasts, na_action=na_action, start=start,

@@ -4,7 +4,6 @@ rank -> engine -> optimum -> estimates
 """
 
 import sys
-import warnings
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from fastlmm_core.criterion.profiled import ProfiledObjective
 from fastlmm_core.crossprod.rank import check_rank
-from fastlmm_core.errors import ModelError, NumericalError, RankWarning
+from fastlmm_core.errors import ModelError, NumericalError, RankWarning, advise
 from fastlmm_core.inference.estimates import FixedCoordinates, build_estimates
 from fastlmm_core.inference.solved import SolvedModel
 from fastlmm_core.mme.choose import choose_engine
@@ -62,6 +61,7 @@ def solve(products, standardization, layout, kept, names, *, reml, start, contro
     -------
     SolvedModel, and how the search ended
     """
+    check_control(control)
     with clock("optimise"):
         engine = _engine(products, kept, control, threads)
         blocks = [TermBlock(*place) for place in layout.term_slices]
@@ -76,6 +76,12 @@ def solve(products, standardization, layout, kept, names, *, reml, start, contro
         _check_residual(optimum.point.r2, products)
         solved = SolvedModel(objective, optimum.point, theta_map, estimates, fixed, products)
     return solved, optimum.certificate
+
+
+def check_control(control) -> None:
+    """TypeError for what is no `Control`."""
+    if control is not None and not isinstance(control, Control):
+        raise TypeError(f"control is flm.Control(engine=..., tol=..., ...), found {control!r}")
 
 
 def _engine(products, kept, control: Control | None, threads: int):
@@ -100,12 +106,30 @@ def independent_columns(products, standardization, layout, design) -> np.ndarray
     """Columns of X to keep; warns of the others."""
     kept, dropped = check_rank(products, standardization, layout, design)
     if dropped:
-        warnings.warn(
-            f"fixed-effect columns that are linear in the others were dropped: {', '.join(dropped)}",
+        constant = _constant(design, layout.fixed_names, dropped)
+        shown = ", ".join(name + constant.get(name, "") for name in dropped)
+        advise(
+            f"fixed-effect columns that are linear in the others were dropped: {shown}; their coefficients "
+            "are NaN",
             RankWarning,
-            stacklevel=3,
         )
     return kept
+
+
+def _constant(design, names, dropped) -> dict[str, str]:
+    """What to say of dropped columns that do not vary, or so little that no fit can tell."""
+    found: dict[str, str] = {}
+    if design is None:
+        return found
+    for name, column in zip(names, design.fixed, strict=True):
+        if name in dropped and len(column.atoms) == 1 and design.atoms[column.atoms[0]].table is None:
+            values = design.atoms[column.atoms[0]].values
+            low, high = float(values.min()), float(values.max())
+            if high == low:
+                found[name] = f" ({low:g} in all rows)"
+            elif high - low <= 1e-7 * max(abs(low), abs(high)):
+                found[name] = f" (varies by {high - low:.2g} around {low:.2g}: subtract its mean)"
+    return found
 
 
 def _minimize(objective, theta_map, start, control, names):
@@ -119,7 +143,8 @@ def _check_residual(r2: float, products) -> None:
     """An exact fit leaves rounding errors for a residual variance."""
     if not r2 > 1e-13 * products.C[products.y, products.y]:
         raise ModelError(
-            "the residual variance is zero: the fixed and random effects fit the response exactly"
+            "the residual variance is zero: the fixed and random effects fit the response exactly; was it "
+            "computed from columns of the formula?"
         )
 
 

@@ -113,7 +113,10 @@ class ProfiledObjective:
         R, info = dpotrf(S, lower=1)
         s_yy = S[p, p]
         if info == p + 1 or (info == 0 and not R[p, p] ** 2 > 4 * EPS * s_yy):
-            raise NumericalError("the residual variance is zero: the fixed and random effects fit y exactly")
+            raise NumericalError(
+                "the residual variance is zero: the fixed and random effects fit the response "
+                "exactly; was it computed from columns of the formula?"
+            )
         if info != 0 or not isfinite(logdet_V0):
             raise NumericalError("X'V^-1 X is not positive definite at this covariance")
         v = np.ones(p + 1)

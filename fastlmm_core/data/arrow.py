@@ -28,8 +28,11 @@ class ArrowTable:
         self.table, self.n, self.names = table, table.num_rows, table.schema.names
         self.sort_text = sort_text
 
+    def native(self, position):
+        return self.table.column(position)
+
     def read(self, position):
-        column = self.table.column(position)
+        column = self.native(position)
         return text(column, False) if not self.sort_text and is_text(column.type) else read(column)
 
 

@@ -13,8 +13,11 @@ class PandasFrame:
     def __init__(self, frame):
         self.frame, self.n, self.names, self.index = frame, len(frame), frame.columns, frame.index
 
+    def native(self, position):
+        return self.frame.iloc[:, position]
+
     def read(self, position):
-        return read_pandas(self.frame.iloc[:, position])
+        return read_pandas(self.native(position))
 
 
 class Mapping:
@@ -35,6 +38,9 @@ class Mapping:
             raise DataError(f"columns differ in length: {sizes}")
         self.names, self.columns = list(columns), list(columns.values())
         self.n = next(iter(lengths.values()))
+
+    def native(self, position):
+        return self.columns[position]
 
     def read(self, position):
         values = self.columns[position]
@@ -64,8 +70,17 @@ class PolarsFrame:
     def __init__(self, frame):
         self.frame, self.n, self.names = frame, frame.height, frame.columns
 
+    def native(self, position):
+        return self.frame.to_series(position)
+
     def read(self, position):
-        return read_polars(self.frame.to_series(position))
+        return read_polars(self.native(position))
+
+
+def is_plain(column):
+    """Whether a column of any library is of a plain type, not categorical."""
+    kind = str(getattr(column, "dtype", getattr(column, "type", ""))).lower()
+    return not kind.startswith(("categor", "enum", "dictionary"))
 
 
 def read_pandas(series):
@@ -77,6 +92,8 @@ def read_pandas(series):
         if dtype.kind in "mM":
             values = series.to_numpy()
             return "time", values.view(np.int64), values.dtype
+        if dtype.kind == "c":
+            return "unusable", "complex numbers", "use their real part, imaginary part or modulus"
         return _objects(series) if dtype.kind == "O" else ("unusable", f"values of dtype {dtype}")
     if isinstance(dtype, pd.CategoricalDtype):
         return "factor", series.array.codes, dtype.categories
@@ -133,7 +150,24 @@ def _objects(series):
     if kind in ("datetime", "datetime64", "date"):
         values = pd.to_datetime(series).to_numpy()
         return "time", values.view(np.int64), values.dtype
-    return "unusable", f"objects of several types ({kind})"
+    return "unusable", *_mixture(series)
+
+
+def _mixture(series):
+    """What a column of several Python types holds, and how to mend it."""
+    kinds = series.dropna().map(type)
+    counts = kinds.value_counts()
+    held = " and ".join(f"{kind.__name__} ({count} rows)" for kind, count in counts.head(3).items())
+    texts = series[series.map(lambda value: isinstance(value, str))]
+    shown = f", such as {texts.iloc[0]!r}," if len(texts) and len(counts) > 1 else ""
+    if any(issubclass(kind, (list, tuple, set, dict, np.ndarray)) for kind in counts.index):
+        return f"{held}", "give each value a row or a column of its own"
+    if any(issubclass(kind, (complex, np.complexfloating)) for kind in counts.index):
+        return "complex numbers", "use their real part, imaginary part or modulus"
+    return (
+        f"values of several types: {held}{shown}",
+        f"pd.to_numeric(data[{series.name!r}], errors='coerce') makes numbers, .astype(str) levels",
+    )
 
 
 def read_polars(series):

@@ -5,6 +5,7 @@ already is a plain array.  Text becomes a factor at once, because a model has no
 other use for it.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,8 @@ import pandas as pd
 from .._kernels._encode import first_nonfinite
 from ..errors import DataError
 from . import arrow, frames
+
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
 NUMERIC, FACTOR, TIME = "numeric", "factor", "time"
 
@@ -119,12 +122,20 @@ def what_it_holds(column):
     """What a column without numbers holds, for messages where a number is needed, with the remedy."""
     if column.kind != FACTOR:
         return "it holds times: make it a number, such as days since the start"
-    shown = next((str(level) for level in column.levels), "")
-    try:
-        pd.to_numeric(pd.Series(column.levels.astype(object)).head(1000))
-    except (ValueError, TypeError):
-        return f"it holds text such as {shown!r}"
-    return f"it holds text such as {shown!r}: convert it with pd.to_numeric"
+    some = pd.Series(column.levels[:1000].astype(object))
+    words = some[pd.to_numeric(some, errors="coerce").isna()].tolist()
+    if not words:
+        shown = next((str(level) for level in column.levels), "")
+        return f"it holds text such as {shown!r}: convert it with pd.to_numeric"
+    if len(words) <= 0.2 * len(some):
+        shown = ", ".join(map(repr, words[:3]))
+        return (
+            f"most of it are numbers kept as text, {shown} is none: "
+            "pd.to_numeric(..., errors='coerce') makes that missing"
+        )
+    if all(isinstance(word, str) and _DECIMAL_COMMA.fullmatch(word) for word in words):
+        return f"it holds text such as {words[0]!r}: read it with decimal=','"
+    return f"it holds text such as {str(words[0])!r}"
 
 
 class Table:
@@ -184,17 +195,39 @@ class Table:
             if self.names.count(name) > 1:
                 raise DataError(f"column {name!r} occurs {self.names.count(name)} times: rename all but one")
             shape, *parts = self._source.read(self._positions[name])
+            how = "convert it first" if len(parts) < 2 else parts[1]
             make = {NUMERIC: numeric_column, FACTOR: factor_column, TIME: time_column}.get(shape)
             if make is None:
-                raise DataError(
-                    f"column {name!r} holds {parts[0]}, which a model cannot use: convert it first"
-                )
+                raise DataError(f"column {name!r} holds {parts[0]}, which a model cannot use: {how}")
             found = self._columns[name] = make(name, *parts)
         return found
+
+    def is_text(self, name):
+        """Whether a column is plain text: no number, no categorical."""
+        return self.column(name).kind == FACTOR and frames.is_plain(
+            self._source.native(self._positions[name])
+        )
 
     def row_labels(self):
         """Row labels: the frame's index, or 0 .. n - 1."""
         return pd.RangeIndex(self.n) if self.index is None else self.index
+
+
+def no_table(data):
+    """What ``data`` is instead of a table, and how to make one of it, for messages."""
+    kind = type(data).__name__
+    if isinstance(data, str):
+        return f"the text {data[:40]!r}: a table or the path of a file is needed"
+    if kind == "Series":
+        return "one column (a Series): a table with all columns of the formula is needed"
+    if isinstance(data, np.ndarray):
+        return (
+            "an array, whose columns have no names: make a table of it with pd.DataFrame(data, columns=[...])"
+        )
+    if isinstance(data, (list, tuple)):
+        what = type(data[0]).__name__ if data else "nothing"
+        return f"a {kind} of {what}: make a table of it with pd.DataFrame(...)"
+    return f"{kind}: a pandas, polars or pyarrow table or a dict of columns is needed"
 
 
 def _source(data):
@@ -208,9 +241,7 @@ def _source(data):
     try:
         frame = nw.from_native(data)
     except TypeError:
-        raise DataError(
-            f"data is {type(data).__name__}: a pandas, polars or pyarrow table or a dict of columns is needed"
-        ) from None
+        raise DataError(f"data is {no_table(data)}") from None
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
     native = frame.to_native()

@@ -14,12 +14,16 @@ import numpy as np
 from ..data.factors import cross
 from ..data.table import FACTOR, Table
 from ..errors import DataError, FormulaError, ModelError
+from .advice import warn_of_factors, warn_of_model, warn_of_rows
 from .contrasts import code, resolve
 from .parse import ParsedFormula, parse_formula
 from .reader import RowReader
 from .spec import AtomSpec, DesignSpec, FixedTerm, GroupSpec, PieceSpec
 from .structure import scope
 from .terms import Atom, Column, Design, GroupingFactor, RandomTerm
+
+LARGEST = 1e145
+"""Of numbers beyond it, and of those below its inverse, sums of squares pass what a float holds."""
 
 
 def build_design(parsed, table, *, weights=None, contrasts=None, na_action="drop", offset=None, n_threads=1):
@@ -61,7 +65,11 @@ def build_design(parsed, table, *, weights=None, contrasts=None, na_action="drop
     table = table if isinstance(table, Table) else Table(table)
     if na_action not in ("drop", "raise"):
         raise ValueError(f"na_action is {na_action!r}, it must be 'drop' or 'raise'")
-    return Builder(parsed, table, contrasts, n_threads).build(weights, offset, na_action)
+    builder = Builder(parsed, table, contrasts, n_threads)
+    made = builder.build(weights, offset, na_action)
+    builder.warn()
+    warn_of_rows(builder)
+    return made
 
 
 class Builder(RowReader):
@@ -69,6 +77,8 @@ class Builder(RowReader):
 
     def __init__(self, parsed, table, contrasts, n_threads):
         super().__init__(parsed, table, n_threads)
+        if contrasts is not None and not hasattr(contrasts, "items"):
+            raise TypeError(f"contrasts is a dict like {{'arm': 'sum'}}, found {contrasts!r}")
         self.contrasts = {
             name: resolve(found, f"contrasts of {name}") for name, found in (contrasts or {}).items()
         }
@@ -80,8 +90,10 @@ class Builder(RowReader):
         values = self.read(states, weights, offset, na_action)
         self.check_contrasts()
         self.check_response(values.response, values.response_name)
+        check_size(values.response_name, values.response)
         self.spans = tuple(found.kind == FACTOR or found.drop is not None for found in self.found)
         fixed, ones, fixed_terms = self.fixed_columns()
+        self.built_terms = fixed_terms
         terms, factors, group_specs = self.random_terms(values.groups)
         n = self.report.n_used
         design = Design(
@@ -115,6 +127,11 @@ class Builder(RowReader):
         )
         return design, spec, self.report
 
+    def warn(self):
+        """Warns of what is likely not meant; after `build`."""
+        warn_of_model(self.parsed)
+        warn_of_factors(self, self.built_terms)
+
     def levels(self, place):
         """Levels of a factor among the pieces."""
         return self.encode(self.found[place].column)[1]
@@ -132,7 +149,8 @@ class Builder(RowReader):
             )
         if response[0] == response[-1] and response.min() == response.max():
             raise ModelError(
-                f"the response {name!r} is constant ({response[0]:g} in all {len(response)} rows)"
+                f"the response {name!r} is constant ({response[0]:g} in all {len(response)} rows): there is "
+                "nothing to explain; was another column meant, or were rows selected by it?"
             )
 
     def check_contrasts(self):
@@ -208,6 +226,7 @@ class Builder(RowReader):
         def make():
             found = self.found[place]
             values = np.ascontiguousarray(self.used(found.arrays[part]))
+            check_size(found.names[part], values)
             return Atom(found.names[part], values), AtomSpec(found.names[part], place, part, None)
 
         return self.atom((place, part), make)
@@ -274,6 +293,20 @@ class Builder(RowReader):
         return GroupingFactor(name, codes, levels), spec
 
 
+def check_size(name, values):
+    """DataError for numbers whose squares no float holds; a sample of the rows tells."""
+    if values.dtype.kind != "f" or not len(values):
+        return
+    size = float(np.abs(values[:: max(1, len(values) // 512)]).max())
+    if size > LARGEST or 0.0 < size < 1.0 / LARGEST:
+        size = float(np.abs(values).max())
+        if size > LARGEST or size < 1.0 / LARGEST:
+            raise DataError(
+                f"the values of {name!r} reach {size:.2g}: sums of their squares are beyond what a float "
+                "holds; change the unit, as in y / 1e100"
+            )
+
+
 def lme4_order(sizes):
     """Places of the random terms by decreasing number of levels, as lme4's ``mkReTrms``."""
     order = list(range(len(sizes)))
@@ -286,16 +319,21 @@ def lme4_order(sizes):
 def check_term(bar, group, k, n_levels, n):
     """What lme4's ``checkNlevels`` and ``checkZdims`` refuse."""
     if k == 0:
-        raise ModelError(f"the random term {bar} has no columns")
+        raise ModelError(f"the random term {bar} has no columns: (1 | {group}) is an intercept per {group}")
     if n_levels == 1:
-        raise ModelError(f"the random term {bar}: {group} has 1 level; a variance needs at least 2")
+        raise ModelError(
+            f"the random term {bar}: {group} has 1 level; a variance needs at least 2: leave the term out, "
+            "or look at how the rows were selected"
+        )
     if n_levels >= n:
         raise ModelError(
             f"the random term {bar}: {group} has {n_levels} levels for {n} rows, "
-            "so its variance and the residual variance cannot be told apart"
+            "so its variance and the residual variance cannot be told apart: a grouping factor repeats "
+            "over rows; was another column meant?"
         )
     if k * n_levels >= n:
         raise ModelError(
             f"the random term {bar}: {k} columns x {n_levels} levels = {k * n_levels} random effects "
-            f"for {n} rows; they and the residual variance cannot be told apart"
+            f"for {n} rows; they and the residual variance cannot be told apart: leave columns out of it, "
+            "as in (1 | group)"
         )

@@ -56,9 +56,14 @@ class Frame:
             return self.table.column(name)
         near = difflib.get_close_matches(name, self.table.names, 3, 0.6)
         near = near or [other for other in self.table.names if other.lower() == name.lower()]
+        near = near or [other for other in self.table.names if name.endswith(f".{other}")]  # data.x
+        tuples = [other for other in self.table.names if other.startswith("(") and repr(name) in other]
         hint = (
             f"did you mean {', '.join(map(repr, near))}?"
             if near
+            else f"columns are tuples such as {tuples[0]}: give them one name each, as in "
+            "data.columns = ['_'.join(names) for names in data.columns]"
+            if tuples
             else f"columns are {_listed(self.table.names)}"
             if self.table.names
             else "they have no columns at all"
@@ -93,7 +98,8 @@ class Frame:
             return Evaluated(piece, FACTOR, missing, {}, column=column)
         if column.kind == TIME:
             raise DataError(
-                f"column {column.name!r} holds times: make it a number (days since the start) or a factor"
+                f"column {column.name!r} holds times: make it a number (days since the start) or a factor, "
+                f"as in (data[{column.name!r}] - data[{column.name!r}].min()) / pd.Timedelta('1D')"
             )
         infinite = {} if column.infinite is None else {column.name: column.infinite}
         return Evaluated(piece, NUMERIC, missing, infinite, [piece.text], [column.values])

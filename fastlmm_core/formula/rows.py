@@ -76,13 +76,17 @@ def choose_rows(table, missing, infinite, weights, na_action, may_be_empty=False
     for name, mask in infinite.items():
         bad = mask if keep is None else mask & keep
         if bad.any():
-            raise DataError(
-                f"{_places(name, bad, index)} infinite: remove those rows or mark them as missing"
-            )
+            how = "leave those rows out or mark them as missing"
+            if name not in table:
+                how += ", or change the expression (log(0) and 1/0 are infinite)"
+            raise DataError(f"{_places(name, bad, index)} infinite: {how}")
     if not used and not may_be_empty:
         if not n:
             raise DataError("the data have no rows")
-        why = ", ".join(f"{name} has {count} missing" for name, count in counts.items())
+        reasons = [f"{name} has {count} missing" for name, count in counts.items()]
+        if complete:
+            reasons.append(f"{complete} have weight 0")
+        why = ", ".join(reasons)
         raise DataError(f"no rows are left of {n}" + (f": {why}" if why else ""))
     if used == n:
         keep = None
@@ -102,7 +106,12 @@ def _check_weights(weights, keep, index):
 def _places(name, mask, index, most=5):
     """``column 'x' has 3 values (rows 4, 7, 9)`` without the adjective."""
     count = int(np.count_nonzero(mask))
-    rows = ", ".join(str(label) for label in index[np.flatnonzero(mask)[:most]])
-    more = ", ..." if count > most else ""
     s, verb = ("", "is") if count == 1 else ("s", "are")
-    return f"{name!r} has {count} value{s} (row{s} {rows}{more}) that {verb}"
+    return f"{name!r} has {count} value{s} ({row_list(mask, index, most)}) that {verb}"
+
+
+def row_list(mask, index, most=5):
+    """``rows 4, 7, 9, ...``: labels of the first rows where ``mask`` is True."""
+    places = np.flatnonzero(mask)
+    rows = ", ".join(str(label) for label in index[places[:most]])
+    return f"row{'s' if len(places) > 1 else ''} {rows}{', ...' if len(places) > most else ''}"

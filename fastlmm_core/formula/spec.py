@@ -316,7 +316,8 @@ def _piece_values(frame, spec):
         if unseen:
             shown = ", ".join(repr(level) for level in unseen[:5]) + (", ..." if len(unseen) > 5 else "")
             raise DataError(
-                f"{spec.piece}: level{'s' if len(unseen) > 1 else ''} {shown} did not occur in the fit"
+                f"{spec.piece}: level{'s' if len(unseen) > 1 else ''} {shown} did not occur in the fit, "
+                f"which had {_some(spec.levels)}; a coefficient is known for these only"
             )
         mask = codes < 0
         if not mask.any():
@@ -324,12 +325,19 @@ def _piece_values(frame, spec):
         codes[mask] = 0
         return codes, mask
     if found.kind == FACTOR:
-        raise DataError(f"{spec.piece} is not a number in these data, as it was in the fit")
+        raise DataError(
+            f"{spec.piece} is not a number in these data, as it was in the fit: {what_it_holds(found.column)}"
+        )
     mask = _any(found.missing)
     arrays = found.arrays
     if mask is not None:
         arrays = [np.where(mask, np.nan, values) for values in arrays]
     return arrays, mask
+
+
+def _some(levels, most=5):
+    shown = ", ".join(repr(level) for level in levels[:most])
+    return shown + (f" and {len(levels) - most} more" if len(levels) > most else "")
 
 
 def _atom(spec, values):

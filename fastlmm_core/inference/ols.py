@@ -64,7 +64,10 @@ def least_squares(S: np.ndarray, n: int, sum_log_weights: float, fixed: FixedCoo
     standardized = cho_solve((RX, True), s) if r else np.zeros(0)
     rss = syy - s @ standardized
     if not rss > 4 * EPS * syy:
-        raise ModelError("the residual variance is zero: the fixed effects fit the response exactly")
+        raise ModelError(
+            "the residual variance is zero: the fixed effects fit the response exactly; was it "
+            "computed from columns of the formula?"
+        )
     Q = cho_solve((RX, True), np.eye(r)) if r else np.zeros((0, 0))
     beta = np.full(fixed.p, np.nan)
     beta[fixed.kept] = fixed.shift + fixed.scale * (fixed.A @ standardized)
