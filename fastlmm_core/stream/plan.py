@@ -21,7 +21,9 @@ from ..formula.design import Builder
 from ..formula.parse import parse_formula
 from ..formula.reader import RowReader
 from ..formula.spec import DesignSpec
-from .learn import Learned, check_columns, learn, needed_columns, piece_names
+from .columns import check_columns, needed_columns, piece_names
+from .learn import Learned, learn
+from .look import look_through
 from .sources import Source, open_source
 
 ROWS_PER_SECOND = 6e6  # of one core on a small model, for rough times
@@ -48,6 +50,8 @@ class Plan:
         What `fit` does by default.
     rows : int or None
         Rows of the data, where known.
+    learned : tuple of str
+        Parts of the formula whose levels or transforms took a first pass, over their columns alone.
 
     Notes
     -----
@@ -67,6 +71,7 @@ class Plan:
     source: str = ""
     row_bytes: int = 0
     data_name: str | None = None
+    learned: tuple[str, ...] = ()
     _cache: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -169,6 +174,7 @@ class Plan:
                 "source": self.source,
                 "row_bytes": self.row_bytes,
                 "data_name": self.data_name,
+                "learned": list(self.learned),
             }
         )
 
@@ -195,6 +201,7 @@ class Plan:
             standardization=standardization,
             layout=layout,
             columns=tuple(saved["columns"]),
+            learned=tuple(saved.get("learned", ())),
             **{name: saved[name] for name in names},
         )
 
@@ -215,8 +222,10 @@ def build_plan(
     return plan_of(formula, source, reml, weights, contrasts, na_action, levels)[0]
 
 
-def plan_of(formula, source: Source, reml, weights, contrasts, na_action, levels=None, learned=None):
-    """The plan of a source, what was learned for it, and its first batch."""
+def plan_of(
+    formula, source: Source, reml, weights, contrasts, na_action, levels=None, learned=None, look_at=look_through
+):
+    """The plan of a source, and what was learned for it."""
     parsed = parse_formula(formula)
     if not parsed.bars:
         raise FormulaError(f"{formula}\nhas no random term like (1 | group): statistics are for mixed models")
@@ -228,10 +237,13 @@ def plan_of(formula, source: Source, reml, weights, contrasts, na_action, levels
     check_columns(parsed, columns, source)
     batch = first_rows(source, columns, lambda data: _has_rows(parsed, data, weights))
     first = batch.data
-    if learned is None:
-        learned = learn(parsed, source, first, levels)
+    anew = learned is None
+    if anew:
+        learned = learn(parsed, source, first, levels, look_at)
     try:
-        layout, standardization, spec = _template(parsed, first, learned, weights, contrasts, na_action)
+        layout, standardization, spec = _template(
+            parsed, first, learned, weights, contrasts, na_action, anew
+        )
     except DataError as error:
         if not source.files:
             raise
@@ -249,6 +261,7 @@ def plan_of(formula, source: Source, reml, weights, contrasts, na_action, levels
         source=source.kind,
         row_bytes=int(source.row_bytes(columns)),
         data_name=getattr(first, "attrs", {}).get("name"),
+        learned=learned.passed,
     )
     return plan, learned
 
@@ -334,11 +347,13 @@ class _Template(Builder):
         return list(range(len(sizes)))
 
 
-def _template(parsed, first, learned, weights, contrasts, na_action):
+def _template(parsed, first, learned, weights, contrasts, na_action, warn):
     table = Table(first)
     states = [dict(state) for state in learned.states]
     builder = _Template(parsed, table, contrasts, learned)
     design, spec, _ = builder.build(weights, None, na_action, states)
+    if warn:
+        builder.warn()
     factors = tuple(replace(f, levels=pd.RangeIndex(len(f.levels))) for f in design.factors)
     design = replace(design, factors=factors)
     standardization = standardize(design)

@@ -10,6 +10,7 @@ from itertools import chain
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..data import arrow
@@ -66,7 +67,7 @@ class Source:
 
 def is_stream(data) -> bool:
     """Whether ``data`` is read in batches by itself: everything but a frame that is in memory."""
-    if isinstance(data, (pd.DataFrame, dict)) or arrow.is_table(data):
+    if isinstance(data, (pd.DataFrame, pd.Series, dict, np.ndarray)) or arrow.is_table(data):
         return False
     kind = _module(data)
     if kind == "polars":
@@ -185,8 +186,13 @@ def _frames(make, again):
         first = next(state["iterator"])
     except StopIteration:
         raise DataError("the iterator yields no table") from None
+    if isinstance(first, dict) and any(np.ndim(value) == 0 for value in first.values()):
+        raise DataError("data is a sequence of rows as dicts: make a table of them with pd.DataFrame(data)")
     if not isinstance(first, dict) and not hasattr(first, "columns") and not arrow.is_table(first):
-        raise DataError(f"the iterator yields {type(first).__name__}, a table is needed")
+        raise DataError(
+            f"data is a sequence of {type(first).__name__}, where tables are needed: one table, or an "
+            "iterator of tables"
+        )
     state["first"] = first
 
     def read(columns, rows, skip):
