@@ -190,7 +190,7 @@ def _frames(make, again):
         raise DataError("data is a sequence of rows as dicts: make a table of them with pd.DataFrame(data)")
     if not isinstance(first, dict) and not hasattr(first, "columns") and not arrow.is_table(first):
         raise DataError(
-            f"data is a sequence of {type(first).__name__}, where tables are needed: one table, or an "
+            f"data is a sequence of {type(first).__name__}, a table is needed: one table, or an "
             "iterator of tables"
         )
     state["first"] = first
