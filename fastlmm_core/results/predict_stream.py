@@ -11,8 +11,8 @@ from fastlmm_core.archive import put_in_place
 from fastlmm_core.errors import DataError, FastLMMError, MissingDependencyError
 from fastlmm_core.formula.parse import parse_formula
 from fastlmm_core.results.streamrows import MEMORY_SHARE, free_memory
-from fastlmm_core.stream.learn import text_columns
-from fastlmm_core.stream.pipeline import ahead
+from fastlmm_core.stream.ahead import ahead
+from fastlmm_core.stream.columns import text_columns
 from fastlmm_core.stream.sources import open_source
 
 

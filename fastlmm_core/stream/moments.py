@@ -57,20 +57,24 @@ def recipe(piece: Piece) -> Recipe | None:
     return Recipe(keys[0], inner, name, degree) if 1 <= degree <= MAX_DEGREE else None
 
 
+def center_and_scale(x: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of the first values, which all sums of powers are taken about."""
+    return (float(x.mean()), float(x.std()) or 1.0) if len(x) else (0.0, 1.0)
+
+
 class Moments:
     """Sums of powers of a variable, about a centre and in a scale near its own."""
 
-    def __init__(self, how: Recipe):
-        self.how = how
-        self.center = self.scale = None
+    def __init__(self, how: Recipe, center: float, scale: float):
+        self.how, self.center, self.scale = how, center, scale
         self.sums = np.zeros(2 * how.degree + 1)
+
+    def merge(self, other: "Moments") -> None:
+        """Add the sums of other values about the same centre."""
+        self.sums += other.sums
 
     def add(self, x: np.ndarray) -> None:
         """Add values (n,) without missing ones."""
-        if not len(x):
-            return
-        if self.center is None:
-            self.center, self.scale = float(x.mean()), float(x.std()) or 1.0
         z = (x - self.center) / self.scale
         power = np.ones_like(z)
         for k in range(len(self.sums)):

@@ -6,21 +6,17 @@ default the kernels leave one processor to the decoding: threads that wait for
 each other while a third has their processor cost more than they bring.
 """
 
-import queue
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from ..crossprod.threads import resolve_threads
 from ..errors import DataError
 from .accumulator import Accumulator
+from .ahead import ahead
 from .plan import Plan
 from .progress import reporter
-from .sources import Batch, Source
+from .sources import Source
 from .statistics import CrossProducts
-
-AHEAD = 2  # batches that wait
 
 
 def accumulate(
@@ -69,54 +65,3 @@ def _resume(plan, checkpoint):
 def _total(done, total, files, last=False):
     found = replace(total.finish(last), files=tuple(files))
     return found if done is None else done.merge(found)
-
-
-class _End:
-    """Of the batches; with the error that ended them, if any."""
-
-    def __init__(self, error=None):
-        self.error = error
-
-
-def ahead(batches: Iterator[Batch], size: int = AHEAD) -> Iterator[Batch]:
-    """The same batches, read by a thread that is at most ``size`` ahead.
-
-    When the consumer stops early, by an error or Ctrl-C, so does the thread.
-    """
-    waiting: queue.Queue = queue.Queue(maxsize=size)
-    stop = threading.Event()
-
-    def put(item):
-        while not stop.is_set():
-            try:
-                return waiting.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def read():
-        try:
-            for batch in batches:
-                put(batch)
-                if stop.is_set():
-                    return
-            put(_End())
-        except BaseException as error:  # raised again where the batches are used
-            put(_End(error))
-        finally:
-            close = getattr(batches, "close", None)
-            if stop.is_set() and close is not None:
-                close()
-
-    thread = threading.Thread(target=read, name="fastlmm_core-read", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item = waiting.get()
-            if isinstance(item, _End):
-                if item.error is not None:
-                    raise item.error
-                return
-            yield item
-    finally:
-        stop.set()
-        thread.join(timeout=5.0)

@@ -223,8 +223,9 @@ def build_plan(
 
 
 def plan_of(
-    formula, source: Source, reml, weights, contrasts, na_action, levels=None, learned=None, look_at=look_through
-):
+    formula, source: Source, reml, weights, contrasts, na_action, levels=None, learned=None,
+    look_at=look_through,
+):  # fmt: skip
     """The plan of a source, and what was learned for it."""
     parsed = parse_formula(formula)
     if not parsed.bars:
@@ -241,9 +242,7 @@ def plan_of(
     if anew:
         learned = learn(parsed, source, first, levels, look_at)
     try:
-        layout, standardization, spec = _template(
-            parsed, first, learned, weights, contrasts, na_action, anew
-        )
+        layout, standardization, spec = _template(parsed, first, learned, weights, contrasts, na_action, anew)
     except DataError as error:
         if not source.files:
             raise

@@ -4,36 +4,29 @@ import sys
 from contextlib import contextmanager
 from time import perf_counter
 
-EVERY = 0.2  # seconds between two lines
+EVERY = 0.2  # seconds between two states of a line in a terminal
+EVERY_LINE = 10.0  # and between two lines of a log
 
 
 @contextmanager
-def reporter(progress, total: int | None, done: int = 0):
+def reporter(progress, total: int | None, done: int = 0, what: str = "fastlmm_core"):
     """A function that takes the number of rows just read.
 
     Parameters
     ----------
     progress : None, bool or callable
-        True draws a bar with tqdm where it is installed, else a line on stderr; a callable gets
-        ``(rows so far, rows in all or None)``.
+        True draws a bar with tqdm or rich, whichever is installed, in terminals and notebooks, else
+        a line on stderr; a callable gets ``(rows so far, rows in all or None)``.
+    total, done : rows in all where that is known, and those read by an earlier run.
+    what : name of the pass.
     """
     if progress is None or progress is False:
         yield lambda rows: None
-        return
-    if callable(progress):
+    elif callable(progress):
         yield _counting(progress, total, done)
-        return
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        line = _Line(total, done)
-        try:
-            yield line.add
-        finally:
-            line.end()
-        return
-    with tqdm(total=total, initial=done, unit=" rows", unit_scale=True, desc="fastlmm_core") as bar:
-        yield bar.update
+    else:
+        with _bar(total, done, what) as add:
+            yield add
 
 
 def _counting(progress, total, done):
@@ -46,30 +39,87 @@ def _counting(progress, total, done):
     return add
 
 
-class _Line:
-    """One line on stderr, overwritten."""
+def _bar(total, done, what):
+    try:
+        return _tqdm(total, done, what)
+    except ImportError:
+        pass
+    try:
+        return _rich(total, done, what)
+    except ImportError:
+        return _line(total, done, what)
 
-    def __init__(self, total, done):
-        self.total, self.rows, self.first = total, done, done
-        self.started, self.shown = perf_counter(), 0.0
+
+def _tqdm(total, done, what):
+    from tqdm.auto import tqdm
+
+    @contextmanager
+    def bar():
+        with tqdm(total=total, initial=done, unit=" rows", unit_scale=True, desc=what) as shown:
+            yield shown.update
+
+    return bar()
+
+
+def _rich(total, done, what):
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(),
+        TextColumn("{task.completed:,.0f} rows, {task.fields[speed]:,.0f} rows/s"), TimeRemainingColumn(),
+    )  # fmt: skip
+
+    @contextmanager
+    def bar():
+        started, count = perf_counter(), [0]
+        with Progress(*columns, console=Console(stderr=True)) as shown:
+            task = shown.add_task(what, total=total, completed=done, speed=0.0)
+
+            def add(rows):
+                count[0] += rows
+                speed = count[0] / max(perf_counter() - started, 1e-9)
+                shown.update(task, advance=rows, speed=speed)
+
+            yield add
+
+    return bar()
+
+
+@contextmanager
+def _line(total, done, what):
+    line = _Line(total, done, what)
+    try:
+        yield line.add
+    finally:
+        line.end()
+
+
+class _Line:
+    """One line on stderr: overwritten in a terminal, a new one now and then elsewhere."""
+
+    def __init__(self, total, done, what):
+        self.total, self.rows, self.first, self.what = total, done, done, what
+        self.started = self.shown = perf_counter()
+        self.terminal = sys.stderr.isatty()
 
     def add(self, rows):
         self.rows += rows
         now = perf_counter()
-        if now - self.shown >= EVERY:
+        if now - self.shown >= (EVERY if self.terminal else EVERY_LINE):
             self.shown = now
-            self.write()
+            self.write("" if self.terminal else "\n")
 
-    def write(self):
+    def write(self, ending):
         seconds = max(perf_counter() - self.started, 1e-9)
         speed = (self.rows - self.first) / seconds
-        text = f"fastlmm_core: {self.rows:,} rows, {speed:,.0f} rows/s"
+        text = f"{self.what}: {self.rows:,} rows, {speed:,.0f} rows/s"
         if self.total and speed > 0:
             left = max(0.0, (self.total - self.rows) / speed)
             text += f", {self.rows / self.total:.0%}, {left:,.0f} s left"
-        sys.stderr.write(f"\r{text:<79}")
+        start = "\r" if self.terminal else ""
+        sys.stderr.write(f"{start}{text:<79}{ending}" if self.terminal else f"{text}{ending}")
         sys.stderr.flush()
 
     def end(self):
-        self.write()
-        sys.stderr.write("\n")
+        self.write("\n")

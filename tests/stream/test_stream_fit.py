@@ -175,14 +175,14 @@ TRANSFORMS = [
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_transforms_of_too_many_rows_are_learned_from_sums(data, monkeypatch, transform):
     expected = flm.lmer(f"y ~ {transform} + (1 | g)", data)
-    monkeypatch.setattr("fastlmm_core.stream.learn.WHOLE_BYTES", 8 * 1000)
+    monkeypatch.setattr("fastlmm_core.stream.look.WHOLE_BYTES", 8 * 1000)
     found = flm.lmer(f"y ~ {transform} + (1 | g)", batches(data))
     assert_same_fit(found, expected)
     np.testing.assert_allclose(found.predict(data), expected.predict(data), rtol=1e-8, atol=1e-8)
 
 
 def test_a_transform_of_too_many_rows_says_what_to_do(data, monkeypatch):
-    monkeypatch.setattr("fastlmm_core.stream.learn.WHOLE_BYTES", 8 * 1000)
+    monkeypatch.setattr("fastlmm_core.stream.look.WHOLE_BYTES", 8 * 1000)
     for transform in ("bs(x, df=4)", "I(2 * scale(x))", "poly(x, 9)"):
         with pytest.raises(flm.ModelError, match="constants"):
             flm.lmer(f"y ~ {transform} + (1 | g)", batches(data))
