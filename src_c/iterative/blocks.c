@@ -52,7 +52,7 @@ flm_status flm_iterative_diagonal(const flm_iterative *s, double *out)
     for (int q = 1; q < s->n_level_chunks; q++)
         for (int64_t j = 0; j < stride; j++)
             out[j] += sums[q * stride + j];
-    free(sums);
+    flm_aligned_free(sums);
     return FLM_OK;
 }
 

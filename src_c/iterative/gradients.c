@@ -256,8 +256,8 @@ flm_status flm_iterative_solve(const flm_iterative *s, int lanes, int single, co
     double *memory = flm_aligned(5 * size + (int64_t)s->n_column_chunks * lanes);
     void *sums = flm_aligned_bytes(width * (size_t)(size * (n_sums + single)));
     if (!memory || !sums) {
-        free(memory);
-        free(sums);
+        flm_aligned_free(memory);
+        flm_aligned_free(sums);
         return FLM_NO_MEMORY;
     }
     const work w = {memory, memory + size, memory + 2 * size, memory + 3 * size, memory + 4 * size,
@@ -270,7 +270,7 @@ flm_status flm_iterative_solve(const flm_iterative *s, int lanes, int single, co
     /* x += P^-1 r: rows of a factor with tiny D_f weigh nothing in the norms above, and there P is S */
     for (int64_t j = 0; j < size; j++)
         x[j] += w.z[j];
-    free(memory);
-    free(sums);
+    flm_aligned_free(memory);
+    flm_aligned_free(sums);
     return status;
 }

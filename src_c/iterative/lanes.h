@@ -5,6 +5,9 @@
 #include "flm_iterative.h"
 
 #include <stdlib.h>
+#if defined(_WIN32)
+#include <malloc.h>
+#endif
 
 typedef double flm_vec __attribute__((vector_size(64), aligned(8)));
 
@@ -13,10 +16,24 @@ typedef float flm_single __attribute__((vector_size(64), aligned(4))); /* 16 lan
 #define MAX_NV (FLM_ITERATIVE_MAX_LANES / 8)
 #define MAX_K FLM_ITERATIVE_MAX_K
 
-/* Buffers whose rows of 8 doubles are cache lines. */
+/* Buffers whose rows of 8 doubles are cache lines; given back by flm_aligned_free. */
 FLM_INLINE void *flm_aligned_bytes(size_t bytes)
 {
-    return aligned_alloc(64, bytes ? (bytes + 63) / 64 * 64 : 64);
+    const size_t whole = bytes ? (bytes + 63) / 64 * 64 : 64;
+#if defined(_WIN32)
+    return _aligned_malloc(whole, 64);
+#else
+    return aligned_alloc(64, whole);
+#endif
+}
+
+FLM_INLINE void flm_aligned_free(void *memory)
+{
+#if defined(_WIN32)
+    _aligned_free(memory);
+#else
+    free(memory);
+#endif
 }
 
 FLM_INLINE double *flm_aligned(int64_t doubles)

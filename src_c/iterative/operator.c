@@ -66,7 +66,7 @@ flm_status flm_iterative_apply(const flm_iterative *s, int lanes, const double *
     for (int c = 0; c < s->n_level_chunks; c++)
         flm_iterative_chunk(s, lanes, c, X, sums + c * s->m * lanes);
     add_rows(s, lanes, X, sums, out);
-    free(sums);
+    flm_aligned_free(sums);
     return FLM_OK;
 }
 
@@ -136,6 +136,6 @@ flm_status flm_iterative_reduce(const flm_iterative *s, int lanes, const double 
     for (int c = 0; c < s->n_column_chunks; c++)
         add_sums(sums, s->n_level_chunks, stride, s->column_chunk[c] * lanes, s->column_chunk[c + 1] * lanes,
                  out);
-    free(sums);
+    flm_aligned_free(sums);
     return FLM_OK;
 }
