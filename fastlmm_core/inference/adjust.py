@@ -1,7 +1,8 @@
 """Simultaneous inference: p values and critical values for a family of comparisons.
 
 The methods of R's emmeans: ``"tukey"`` (all pairs), ``"dunnett"`` (against a control, emmeans'
-``dunnettx`` approximation), ``"sidak"``, ``"bonferroni"``, ``"holm"`` (limits: Bonferroni), ``"none"``.
+``dunnettx`` approximation), ``"mvt"`` (exact for any family, by the multivariate t), ``"sidak"``,
+``"scheffe"``, ``"bonferroni"``, ``"holm"`` and ``"fdr"`` (limits: Bonferroni), ``"none"``.
 """
 
 from functools import lru_cache
@@ -10,9 +11,12 @@ import numpy as np
 from scipy import special
 from scipy.optimize import brentq
 
-from fastlmm_core.inference.distributions import HUGE, t_quantile, t_two_sided
+from fastlmm_core.inference.distributions import HUGE, f_upper, t_quantile, t_two_sided
+from fastlmm_core.inference.maxima import LargestT
 
-METHODS = ("tukey", "dunnett", "holm", "bonferroni", "sidak", "none")
+METHODS = ("tukey", "dunnett", "mvt", "sidak", "scheffe", "bonferroni", "holm", "fdr", "none")
+BY_COVARIANCE = ("mvt", "scheffe")
+"""Methods that need the covariance of the family."""
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(192)
 Z = 9.0 * NODES
@@ -55,58 +59,85 @@ def _dunnett(x: float, m: int, df: float) -> float:
     return share * tukey + (1.0 - share) * float(1.0 - t_two_sided(x, df)) ** m
 
 
-def _family(method: str, m: int, means: int):
-    """Distribution ``P(max |t| <= x)`` of a family as a function of (x, df), or None."""
-    if method == "tukey":
-        return lambda x, df: studentized_range(float(np.sqrt(2.0) * x), float(means), df)
-    if method == "dunnett":
-        return lambda x, df: _dunnett(x, m, df)
-    return None
-
-
-def adjusted_p(t: np.ndarray, df: np.ndarray, method: str, means: int) -> np.ndarray:
-    """p values of one family.
+class Family:
+    """Comparisons that are judged together.
 
     Parameters
     ----------
-    t, df : (m,) statistics and degrees of freedom, NaN where not estimable
+    df : (m,) degrees of freedom, NaN where not estimable
     method : one of `METHODS`
     means : number of means that are compared, for Tukey's
+    covariance : (m, m) of the estimates, for the methods in `BY_COVARIANCE`
     """
-    p, m = t_two_sided(t, df), len(t)
-    if m == 1 or method == "none":
-        return p
-    if method == "bonferroni":
-        return np.minimum(1.0, p * np.isfinite(p).sum())
-    if method == "sidak":
-        return -np.expm1(m * np.log1p(-p))
-    if method == "holm":
-        order = np.argsort(p)  # NaN last
+
+    def __init__(self, df: np.ndarray, method: str, means: int = 2, covariance: np.ndarray | None = None):
+        self.df, self.m, self.means = df, len(df), means
+        self.method = "none" if self.m == 1 and method != "scheffe" else method
+        self.known = np.isfinite(df) | np.isposinf(df)
+        if self.method in BY_COVARIANCE and self.known.any():
+            if covariance is None:
+                raise ValueError(f"adjustment {method!r} needs the covariance of the family")
+            covariance = covariance[np.ix_(self.known, self.known)]
+            se = np.sqrt(np.maximum(np.diag(covariance), np.finfo(float).tiny))
+            self.largest = LargestT(covariance / np.outer(se, se))
+
+    def p_values(self, t: np.ndarray) -> np.ndarray:
+        """Adjusted two-sided p values (m,) of statistics t (m,)."""
+        p, m = t_two_sided(t, self.df), self.m
         count = int(np.isfinite(p).sum())
-        steps = np.maximum.accumulate(p[order][:count] * (count - np.arange(count)))
-        result = np.full(m, np.nan)
-        result[order[:count]] = np.minimum(1.0, steps)
-        return result
-    family = _family(method, m, means)
-    return np.array(
-        [1.0 - family(abs(x), _key(d)) if np.isfinite(x) else np.nan for x, d in zip(t.tolist(), df.tolist())]
-    )
+        if self.method == "none":
+            return p
+        if self.method == "bonferroni":
+            return np.minimum(1.0, p * count)
+        if self.method == "sidak":
+            return -np.expm1(m * np.log1p(-p))
+        if self.method in ("holm", "fdr"):
+            return _stepwise(p, count, self.method)
+        upper = self._upper()
+        pairs = zip(t.tolist(), self.df.tolist())
+        return np.array([upper(abs(x), _key(d)) if np.isfinite(x) else np.nan for x, d in pairs])
+
+    def critical_values(self, level: float) -> np.ndarray:
+        """Half widths (m,) of simultaneous confidence intervals in standard errors."""
+        df, m = self.df, self.m
+        if self.method == "none":
+            return t_quantile(0.5 + level / 2.0, df)
+        if self.method in ("bonferroni", "holm", "fdr"):
+            return t_quantile(1.0 - (1.0 - level) / (2.0 * m), df)
+        if self.method == "sidak":
+            return t_quantile(0.5 + 0.5 * level ** (1.0 / m), df)
+        upper, found = self._upper(), {}
+        for d in {_key(d) for d in df[self.known].tolist()}:
+            high = 2.0
+            while upper(high, d) > 1.0 - level:
+                high *= 2.0
+            found[d] = brentq(lambda x, d=d: upper(x, d) - (1.0 - level), 0.0, high, xtol=1e-9)
+        return np.array([found.get(_key(d), np.nan) for d in df.tolist()])
+
+    def _upper(self):
+        """``P(a statistic of the family > x)`` as a function of (x, df)."""
+        m, means = self.m, self.means
+        if self.method == "tukey":
+            return lambda x, df: 1.0 - studentized_range(float(np.sqrt(2.0) * x), float(means), df)
+        if self.method == "dunnett":
+            return lambda x, df: 1.0 - _dunnett(x, m, df)
+        largest = self.largest
+        if self.method == "mvt":
+            return largest.upper
+        return lambda x, df: float(f_upper(x * x / largest.rank, largest.rank, df))
 
 
-def critical_values(df: np.ndarray, level: float, method: str, means: int) -> np.ndarray:
-    """Half widths (m,) of simultaneous confidence intervals in standard errors."""
-    m = len(df)
-    if m == 1 or method == "none":
-        return t_quantile(0.5 + level / 2.0, df)
-    if method in ("bonferroni", "holm"):
-        return t_quantile(1.0 - (1.0 - level) / (2.0 * m), df)
-    if method == "sidak":
-        return t_quantile(0.5 + 0.5 * level ** (1.0 / m), df)
-    family, known = _family(method, m, means), {}
-    for d in {_key(d) for d in df[~np.isnan(df)].tolist()}:
-        low, high = 0.0, float(t_quantile(1.0 - (1.0 - level) / (2.0 * m * max(means, 2)), d)) + 1.0
-        known[d] = brentq(lambda x, d=d: family(x, d) - level, low, high, xtol=1e-9)
-    return np.array([known.get(_key(d), np.nan) for d in df.tolist()])
+def _stepwise(p: np.ndarray, count: int, method: str) -> np.ndarray:
+    """Holm's step-down p values, or Benjamini & Hochberg's for the false discovery rate."""
+    order = np.argsort(p)[:count]  # NaN last
+    sorted_p = p[order]
+    if method == "holm":
+        steps = np.maximum.accumulate(sorted_p * (count - np.arange(count)))
+    else:
+        steps = np.minimum.accumulate((sorted_p * count / np.arange(1, count + 1))[::-1])[::-1]
+    result = np.full(len(p), np.nan)
+    result[order] = np.minimum(1.0, steps)
+    return result
 
 
 def _key(df: float) -> float:

@@ -199,19 +199,44 @@ def averages(grid: Grid, kept: list[str], weights: np.ndarray | None) -> tuple[n
     return grid.codes[first][:, places], W / total
 
 
-def proportional_weights(grid: Grid, kept: list[str], read: Read) -> np.ndarray:
-    """Rows that have each combination of what is averaged over, for every point (n,)."""
-    places = [j for j, v in enumerate(grid.variables) if v.discrete and v.name not in kept]
-    data_key, point_key, size, seen = 0, np.zeros(len(grid.codes), np.int64), 1, True
-    for j in places:
-        variable = grid.variables[j]
-        at = positions(variable, read)
-        seen = seen & (at >= 0)
-        data_key = data_key + np.maximum(at, 0) * size
-        point_key += grid.codes[:, j] * size
-        size *= len(variable.values)
+WEIGHTS = ("equal", "proportional", "outer", "cells", "flat")
+
+
+def averaging_weights(grid: Grid, kept: list[str], kind: str, read: Read) -> np.ndarray | None:
+    """Weights (n,) of the points of a grid when averaging over what is not ``kept``; None: equal ones.
+
+    ``proportional``: rows that have the combination of what is averaged over; ``outer``: the product of
+    its one-way frequencies; ``cells``: rows in the cell of the point itself, kept variables included;
+    ``flat``: 1 where that cell has rows.  As in R's emmeans.
+    """
+    if kind == "equal":
+        return None
+    discrete = [j for j, v in enumerate(grid.variables) if v.discrete]
+    averaged = [j for j in discrete if grid.variables[j].name not in kept]
+    if kind == "outer":
+        product = np.ones(len(grid.codes))
+        for j in averaged:
+            product *= _frequencies(grid, [j], read, averaged)
+        return product
+    counts = _frequencies(grid, averaged if kind == "proportional" else discrete, read)
+    return (counts > 0).astype(float) if kind == "flat" else counts
+
+
+def _frequencies(grid: Grid, places: list[int], read: Read, among: list[int] | None = None) -> np.ndarray:
+    """Rows with the values that each point (n,) has in the variables at ``places``.
+
+    Only rows count whose values in the variables ``among`` (default: the same) are in the grid.
+    """
     if not places:
         return np.ones(len(grid.codes))
+    data_key, point_key, size, seen = 0, np.zeros(len(grid.codes), np.int64), 1, True
+    for j in places if among is None else among:
+        seen = seen & (positions(grid.variables[j], read) >= 0)
+    for j in places:
+        variable = grid.variables[j]
+        data_key = data_key + np.maximum(positions(variable, read), 0) * size
+        point_key += grid.codes[:, j] * size
+        size *= len(variable.values)
     return np.bincount(data_key[seen], minlength=size)[point_key].astype(float)
 
 

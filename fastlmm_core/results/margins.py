@@ -11,13 +11,14 @@ from fastlmm_core.inference import adjust as simultaneous
 from fastlmm_core.inference.distributions import t_quantile
 from fastlmm_core.inference.emmeans import adjustment, comparisons
 from fastlmm_core.inference.grid import (
+    WEIGHTS,
     Grid,
     averages,
+    averaging_weights,
     drop_foreign_points,
     grid_variables,
     linear_functions,
     nested_pairs,
-    proportional_weights,
     slope_functions,
     variable_names,
 )
@@ -83,8 +84,8 @@ def _known_means(fit) -> dict:
 
 def margins(fit, specs, at, var, weights: str) -> Margins:
     """Averages over a reference grid, or of slopes in ``var``."""
-    if weights not in ("equal", "proportional"):
-        raise ValueError(f"weights are 'equal' or 'proportional', found {weights!r}")
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights are one of {', '.join(map(repr, WEIGHTS))}, found {weights!r}")
     read = _Columns(fit._rows)
     variables = grid_variables(fit._spec, read, _known_means(fit) | dict(at or {}))
     names = [*specs.names, *specs.by]
@@ -102,10 +103,7 @@ def margins(fit, specs, at, var, weights: str) -> Margins:
         if var is None
         else slope_functions(fit._spec, grid, var, read(var))
     )
-    frequencies = None
-    if weights == "proportional":
-        frequencies = proportional_weights(grid, names, read)
-    codes, W = averages(grid, names, frequencies)
+    codes, W = averages(grid, names, averaging_weights(grid, names, weights, read))
     values = {n: grid.variables[grid.place(n)].values.take(codes[:, j]) for j, n in enumerate(names)}
     frame = pd.DataFrame(values, index=range(len(codes)))
     by = codes[:, len(specs.names) :]
@@ -163,18 +161,27 @@ def means_frame(fit, found: Margins, method, level: float, column: str) -> pd.Da
     return frame
 
 
+def covariance_of(fit, L, method, adjust_by: str) -> np.ndarray | None:
+    """Covariance of ``L beta`` (c, c), where the adjustment asks for it."""
+    if adjust_by not in simultaneous.BY_COVARIANCE:
+        return None
+    L = L[:, fit._kept]
+    return L @ method.vcov @ L.T
+
+
 def contrasts_frame(fit, found: Margins, contr, adjust, method, level: float) -> pd.DataFrame:
     """Comparisons within each group, adjusted over the comparisons of a group."""
     frames = []
     adjust_by = adjustment(adjust, contr, simultaneous.METHODS)
     for rows in found.groups:
         family = comparisons(contr, [found.labels[i] for i in rows])
-        estimate, se, df = fit._linear_functions(family.C @ found.L[rows], method, family.labels)
+        L = family.C @ found.L[rows]
+        estimate, se, df = fit._linear_functions(L, method, family.labels)
         estimate = estimate + family.C @ found.offset[rows]
         with np.errstate(divide="ignore", invalid="ignore"):
             t = estimate / se
-        reach = simultaneous.critical_values(df, level, adjust_by, len(rows)) * se
-        p = simultaneous.adjusted_p(t, df, adjust_by, len(rows))
+        judged = simultaneous.Family(df, adjust_by, len(rows), covariance_of(fit, L, method, adjust_by))
+        reach, p = judged.critical_values(level) * se, judged.p_values(t)
         columns = {"contrast": list(family.labels)}
         columns |= {name: [found.frame[name].iloc[rows[0]]] * len(t) for name in found.by}
         columns |= {

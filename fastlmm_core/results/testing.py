@@ -6,15 +6,22 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.errors import RankWarning
+from fastlmm_core.inference.adjust import METHODS, Family
 from fastlmm_core.inference.anova import gram_triangle, term_hypotheses, type_number, weighted_triangle
 from fastlmm_core.inference.cells import Rows, alias_relations, estimable, representative_rows
 from fastlmm_core.inference.contrasts import hypotheses
-from fastlmm_core.inference.distributions import f_upper, t_quantile, t_two_sided
+from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.emmeans import read_specs
 from fastlmm_core.inference.tests import AdjustedTests, Method, Satterthwaite
 from fastlmm_core.results.coefficients import choose
 from fastlmm_core.results.fitrows import FitRows
-from fastlmm_core.results.margins import MarginalMeans, contrasts_frame, margins, means_frame
+from fastlmm_core.results.margins import (
+    MarginalMeans,
+    contrasts_frame,
+    covariance_of,
+    margins,
+    means_frame,
+)
 from fastlmm_core.results.streamrows import StatisticsRows
 
 
@@ -49,7 +56,15 @@ class Testing:
         known = isinstance(self._rows, FitRows)
         return estimable(L, self._kept, alias_relations(self._representative) if known else None)
 
-    def contrast(self, L, rhs=0.0, ddf: str | None = None, joint: bool = False, level: float = 0.95):
+    def contrast(
+        self,
+        L,
+        rhs=0.0,
+        ddf: str | None = None,
+        joint: bool = False,
+        level: float = 0.95,
+        adjust: str = "none",
+    ) -> pd.DataFrame:
         """Test linear combinations of the fixed effects, ``L beta = rhs``.
 
         Parameters
@@ -65,6 +80,8 @@ class Testing:
             One F test of all rows together in place of a t test of each.
         level : float
             Coverage of the confidence limits.
+        adjust : ``"none"``, ``"mvt"``, ``"sidak"``, ``"scheffe"``, ``"bonferroni"``, ``"holm"``, ``"fdr"``
+            For p values and limits of the rows as one family, as in `emmeans`.
 
         Returns
         -------
@@ -101,7 +118,7 @@ class Testing:
         method = self._method(ddf)
         if joint:
             return self._joint_frame([("joint", asked.L)], method, asked.rhs)
-        return self._contrast_frame(asked.L, method, asked.rhs, level, asked.labels)
+        return self._contrast_frame(asked.L, method, asked.rhs, level, asked.labels, adjust)
 
     def anova(self, type=3, ddf: str | None = None) -> pd.DataFrame:
         """F tests of the terms of the fixed part, as lmerTest's ``anova``.
@@ -189,12 +206,16 @@ class Testing:
             levels, numbers their mean over the rows, or both values if they have two.
         contr : ``"pairwise"``, ``"trt.vs.ctrl"``, ``"poly"`` or dict, optional
             Comparisons; a dict has a list of weights, one per mean, for each label.
-        adjust : ``"tukey"``, ``"dunnett"``, ``"holm"``, ``"bonferroni"``, ``"sidak"``, ``"none"``
-            For p values and limits of comparisons, within each group.  Default: Tukey's for all pairs,
-            Dunnett's (emmeans' approximation) against a control, else none.  Tukey's for another
-            family becomes Sidak's; limits with Holm's are Bonferroni's.
+        adjust : str, optional
+            For p values and limits of comparisons, within each group: ``"tukey"``, ``"dunnett"``, ``"mvt"``
+            (multivariate t with the comparisons' correlations), ``"sidak"``, ``"scheffe"``,
+            ``"bonferroni"``, ``"holm"``, ``"fdr"`` (Benjamini & Hochberg), ``"none"``.  Default: Tukey's for
+            all pairs, Dunnett's (emmeans' approximation) against a control, else none.  Tukey's for
+            another family becomes Sidak's; limits with Holm's and fdr are Bonferroni's.
         ddf : ``"satterthwaite"`` (default) or ``"kenward-roger"``
-        weights : ``"equal"`` or ``"proportional"`` to the frequencies of what is averaged over
+        weights : ``"equal"``, ``"proportional"``, ``"outer"``, ``"cells"`` or ``"flat"``
+            Of what is averaged over, by numbers of rows: its combinations; the product of its one-way
+            frequencies; each cell's own; cells that have rows, equally.
         level : float
             Coverage of the limits; those of the means are not adjusted.
         var : str, optional
@@ -220,6 +241,8 @@ class Testing:
         -----
         Searle, Speed & Milliken (1980), doi:10.2307/2684063; conventions of R's emmeans (Lenth).
         Levels of a factor nested in another (``a / b``) are averaged within the levels they belong to.
+        With ``"mvt"`` each comparison has its own degrees of freedom, as in emmeans, which cuts them to
+        whole numbers (here they stay); probabilities are by a fixed rule of 65536 points.
 
         Examples
         --------
@@ -241,20 +264,24 @@ class Testing:
             return means
         return MarginalMeans(means, contrasts_frame(self, found, asked.contr, adjust, method, level))
 
-    def _contrast_frame(self, L, method: Method, rhs, level: float, labels) -> pd.DataFrame:
+    def _contrast_frame(self, L, method: Method, rhs, level: float, labels, adjust="none") -> pd.DataFrame:
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1, found {level!r}")
         estimate, se, df = self._linear_functions(L, method, labels)
         with np.errstate(divide="ignore", invalid="ignore"):
             t = (estimate - rhs) / se
-        reach = t_quantile(0.5 + level / 2.0, df) * se
+        if adjust in ("tukey", "dunnett") or adjust not in METHODS:
+            known = ", ".join(repr(name) for name in METHODS if name not in ("tukey", "dunnett"))
+            raise ValueError(f"no adjustment {adjust!r} of contrasts; available: {known}")
+        family = Family(df, adjust, covariance=covariance_of(self, L, method, adjust))
+        reach = family.critical_values(level) * se
         return pd.DataFrame(
             {
                 "estimate": estimate,
                 "std_error": se,
                 "df": df,
                 "t": t,
-                "p": t_two_sided(t, df),
+                "p": family.p_values(t),
                 "lower": estimate - reach,
                 "upper": estimate + reach,
             },

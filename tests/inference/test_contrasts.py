@@ -212,3 +212,15 @@ def test_joint_tests_of_lmertest(rows, ddf, expected):
 def test_examples_of_the_documentation():
     failed, attempted = doctest.testmod(testing)
     assert attempted > 6 and failed == 0
+
+
+def test_contrasts_of_one_family_are_adjusted():
+    fit = flm.lmer("score ~ Machine + (1 | Worker / Machine)", flm.load_dataset("Machines"))
+    rows = ["Machine[T.B] = 0", "Machine[T.C] = 0", "Machine[T.B] - Machine[T.C] = 0"]
+    for adjust in ("mvt", "bonferroni", "holm", "fdr", "sidak", "scheffe", "none"):
+        found = fit.contrast(rows, adjust=adjust)
+        pairs = fit.emmeans("Machine", contr="pairwise", adjust=adjust).contrasts
+        np.testing.assert_allclose(found["p"], pairs["p"], rtol=1e-9)
+        np.testing.assert_allclose(found["upper"] - found["lower"], pairs["upper"] - pairs["lower"], rtol=1e-9)
+    with pytest.raises(ValueError, match="mvt"):
+        fit.contrast(rows, adjust="tukey")

@@ -57,10 +57,11 @@ def test_emmeans_of_r(recorded):
         contrasts, theirs = found.contrasts, recorded["contrasts"]
         labels = [str(label).replace("tempf", "").replace("i0", "0").replace("i1", "1") for label in np.atleast_1d(theirs["contrast"])]  # fmt: skip  # noqa: E501
         assert list(contrasts["contrast"]) == labels
-        # emmeans finds Dunnett's critical value to 5e-4
-        compare(contrasts, theirs, "estimate", 1e-3 if contr == "trt.vs.ctrl" else 2e-4)
+        # emmeans finds Dunnett's critical value to 5e-4, and those of mvt by Monte Carlo
+        mvt = recorded.get("adjust") == "mvt"
+        compare(contrasts, theirs, "estimate", 2e-3 if mvt else 1e-3 if contr == "trt.vs.ctrl" else 2e-4)
         np.testing.assert_allclose(contrasts["t"], numbers(theirs, "t.ratio"), rtol=2e-4, atol=1e-5)
-        np.testing.assert_allclose(contrasts["p"], numbers(theirs, "p.value"), rtol=5e-3, atol=1e-8)
+        np.testing.assert_allclose(contrasts["p"], numbers(theirs, "p.value"), rtol=5e-3, atol=3e-4 if mvt else 1e-8)
 
 
 def compare(ours, theirs, column, reach=2e-4, slack=1.0):
@@ -189,8 +190,8 @@ def test_fits_made_from_statistics_know_means_and_sums_of_squares():
         (lambda f: f.emmeans("recipe", at={"temp": "hot"}), flm.DataError, "number"),
         (lambda f: f.emmeans("recipe", contr="all"), ValueError, "pairwise"),
         (lambda f: f.emmeans("recipe", contr={"x": [1, -1]}), ValueError, "3 weights"),
-        (lambda f: f.emmeans("recipe", contr="pairwise", adjust="mvt"), ValueError, "tukey"),
-        (lambda f: f.emmeans("recipe", weights="cells"), ValueError, "proportional"),
+        (lambda f: f.emmeans("recipe", contr="pairwise", adjust="best"), ValueError, "tukey"),
+        (lambda f: f.emmeans("recipe", weights="all"), ValueError, "proportional"),
         (lambda f: f.emmeans("temp", at={"temp": 1}, var="recipe"), ValueError, "factor"),
         (lambda f: f.emmeans("temp", var="temp"), ValueError, "at"),
         (lambda f: f.emmeans("recipe", level=2), ValueError, "level"),

@@ -110,5 +110,15 @@ em("unbalanced marginal of empty cell", "unbalanced", "y ~ a * c2 + (1 | g)", "a
 em("unbalanced nested", "unbalanced", "y ~ a / nb + x + (1 | g)", "a", contr = "pairwise")
 em("unbalanced nested proportional", "unbalanced", "y ~ a / nb + x + (1 | g)", "a", contr = "pairwise", weights = "proportional")
 em("unbalanced nested both", "unbalanced", "y ~ a / nb + x + (1 | g)", c("nb", "a"))
+for (w in c("outer", "cells", "flat")) em(paste("unbalanced", w), "unbalanced", un, "a", contr = "pairwise", weights = w)
+em("unbalanced outer two", "unbalanced", "y ~ a + b * c + x + (1 | g)", "a", weights = "outer")
+em("unbalanced cells two", "unbalanced", "y ~ a + b * c + x + (1 | g)", "a", by = "b", weights = "cells")
+em("unbalanced flat empty cell", "unbalanced", "y ~ a + c2 + x + (1 | g)", "a", weights = "flat")
+for (a in c("mvt", "scheffe", "fdr")) {
+  em(paste("machines", a), "Machines", mach, "Machine", contr = "pairwise", adjust = a)
+  em(paste("machines vs first", a), "Machines", mach, "Machine", contr = "trt.vs.ctrl", adjust = a)
+  em(paste("cake temperature", a), "cake", cakef, "tempf", contr = "trt.vs.ctrl", adjust = a)
+  em(paste("unbalanced", a), "unbalanced", un, "c", by = "b", contr = "pairwise", adjust = a)
+}
 trend("unbalanced slopes", "unbalanced", un, "b", "x", "pairwise")
 write_json(cases, "emmeans.json", digits = NA, auto_unbox = TRUE, na = "string", null = "null")
