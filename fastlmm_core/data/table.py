@@ -221,9 +221,7 @@ def no_table(data):
     if kind == "Series":
         return "one column (a Series): a table with all columns of the formula is needed"
     if isinstance(data, np.ndarray):
-        return (
-            "an ndarray, whose columns have no names: make a table of it with pd.DataFrame(data, columns=[...])"
-        )
+        return "an ndarray, whose columns have no names: make it pd.DataFrame(data, columns=[...])"
     if isinstance(data, (list, tuple)):
         what = type(data[0]).__name__ if data else "nothing"
         return f"a {kind} of {what}: make a table of it with pd.DataFrame(...)"

@@ -160,6 +160,7 @@ class Builder(RowReader):
                 known = ", ".join(f.piece.text for f in self.found if f.kind == FACTOR) or "none"
                 raise FormulaError(
                     f"contrasts name {name!r}, which is no factor of this model; its factors: {known}"
+                    + (f"; C({name}) makes a factor of it" if name in self.table else "")
                 )
 
     # -- columns -------------------------------------------------------------

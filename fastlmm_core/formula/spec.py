@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..data.factors import cross_keys, labels, match
 from ..data.table import FACTOR, Table, what_it_holds
-from ..errors import DataError
+from ..errors import DataError, FormulaError
 from .algebra import Piece
 from .contrasts import indicator_tables
 from .pieces import Frame
@@ -349,7 +349,13 @@ def _atom(spec, values):
 def _group_codes(frame, group):
     """Codes of a grouping factor on new data, the levels not seen in the fit, and where it is missing."""
     found, unseen, missing = [], [], None
-    columns = [frame.factor(part) for part in group.parts]
+    try:
+        columns = [frame.factor(part) for part in group.parts]
+    except FormulaError as error:
+        what, line, place = str(error).partition("\n")
+        raise FormulaError(
+            f"{what}; without groups only re='none' can be predicted{line}{place}"
+        ) from None
     for column, levels in zip(columns, group.part_levels):
         codes, new = match(column, levels)
         found.append(codes)

@@ -137,6 +137,9 @@ class MixedSummary(Summary):
         if fit.is_singular:
             lines.append(
                 "Singular fit: a variance is zero or a correlation is 1 or -1 (some theta is at its bound)"
+                if fit.convergence.boundary
+                else "Some theta is below 1e-4 (singular by lme4's rule), but none is at its bound: rescale "
+                "a predictor in very small units"
             )
         if aliased := self._aliased():
             lines.append(f"Dropped from the fixed effects, being linear in the others: {', '.join(aliased)}")

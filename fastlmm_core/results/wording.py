@@ -21,6 +21,10 @@ def _listed(names) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
 def _readable(names) -> list[str]:
     return ["the intercept" if name == "Intercept" else name for name in names]
 
@@ -63,9 +67,8 @@ def _rows(fit) -> str:
     if not rows.dropped:
         return f"All {rows.used:,} rows of the data were used."
     why = "; ".join(f"{reason}: {count:,}" for reason, count in rows.reasons.items())
-    return f"{rows.used:,} of {rows.given:,} rows were used; {rows.dropped:,} were left out" + (
-        f" ({why})." if why else "."
-    )
+    left = f"{rows.dropped:,} {_were(rows.dropped)} left out"
+    return f"{rows.used:,} of {rows.given:,} rows were used; {left}{f' ({why})' if why else ''}."
 
 
 def _certificate(fit) -> str:
@@ -101,6 +104,9 @@ def _certificate(fit) -> str:
         lines.append(
             "The fit is singular: a variance is zero or a correlation is 1 or -1; the data do not support "
             "all random effects of the formula."
+            if c.boundary
+            else "Some theta is below 1e-4, which lme4 calls singular, but none is at its bound: theta "
+            "depends on units, so look at a predictor in very small units."
         )
     if c.monte_carlo is not None:
         lines.append(
