@@ -7,19 +7,15 @@ def pass_direct(
     program: ColumnProgram,
     weights: Float | None,
     bounds: Int64,
-    factors: list[tuple[Int32, Int32, Float, Int64, bool]],
+    factors: list[tuple[Int32, Int32, Float, Int64 | None, bool]],
     C_partial: Float | None,
     n_threads: int = 1,
 ) -> None: ...
-def pass_radix(
+def pass_owned(
     program: ColumnProgram,
     weights: Float | None,
-    codes: Int32,
-    z: Int32,
-    R: Float,
-    counts: Int64,
-    shift: int,
-    records: Float,
+    tile_rows: int,
+    factors: list[tuple[Int32, Int32, Float, Int64 | None]],
     C_partial: Float | None,
     n_threads: int = 1,
 ) -> None: ...

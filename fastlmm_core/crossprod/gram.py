@@ -2,15 +2,15 @@
 
 Each factor's sums R_f are scattered in one of three ways.  Small R_f: straight
 into partial copies, one per piece of rows, added afterwards.  Sorted codes:
-straight into one R_f, pieces cut between levels.  Otherwise rows are
-partitioned by ranges of levels first, because adding to memory out of cache
-once per row costs three times as much as moving the rows.  Pieces depend on
-the data alone, so results do not depend on the number of threads.
+straight into one R_f, pieces cut between levels.  Otherwise threads own sets of
+levels of one R_f, and ask for a row's place in memory some rows ahead.  The
+order of additions depends on the data alone, so results do not depend on the
+number of threads.
 """
 
 import numpy as np
 
-from fastlmm_core._kernels._pass import SLICES, pair_blocks, pass_direct, pass_radix
+from fastlmm_core._kernels._pass import SLICES, pair_blocks, pass_direct, pass_owned
 from fastlmm_core.crossprod.layout import Layout, build_layout, row_atoms
 from fastlmm_core.crossprod.rows import column_program
 from fastlmm_core.crossprod.standardize import Standardization, standardize
@@ -22,9 +22,8 @@ DIRECT_BYTES = 1 << 20  # an R_f up to this size is copied per piece
 COPIES_BYTES = 1 << 24  # all copies together
 MAX_PIECES, MIN_PIECES = 64, 4
 PIECE_ROWS = 8192  # fewer rows do not make a piece
-RECORDS_BYTES = 24 << 20  # one chunk of partitioned rows
-BUCKET_BYTES = 1 << 18  # R_f of one bucket stays in L2
-MAX_BUCKETS = 1024
+TILE_BYTES = 1 << 18  # rows that a thread prepares for the owners of levels at once
+MIN_TILE, MAX_TILE = 512, 4096
 
 
 def build_cross_products(
@@ -47,8 +46,13 @@ def accumulate(design: Design, layout: Layout, *, n_threads: int | None = None) 
     threads = resolve_threads(n_threads)
     weights = None if design.weights is None else np.ascontiguousarray(design.weights, np.float64)
     R = [np.zeros((G, k, len(layout.columns))) for G, k in zip(layout.levels, layout.k, strict=True)]
-    counts = [np.zeros(G, np.int64) for G in layout.levels]
+    places = [count_place(layout, f, weights is not None) for f in range(len(R))]
+    counts = [None if at else np.zeros(G, np.int64) for G, at in zip(layout.levels, places, strict=True)]
     C, pairs = add_rows(design, layout, R, counts, n_threads=threads)
+    counts = [
+        Rf[:, at[0], at[1]].astype(np.int64) if found is None else found
+        for Rf, at, found in zip(R, places, counts, strict=True)
+    ]
     return CrossProducts(
         n=design.n,
         sum_log_weights=_sum_log(weights),
@@ -72,6 +76,7 @@ def add_rows(
 ) -> tuple[np.ndarray, dict[tuple[int, int], PairBlocks]]:
     """Add a design's rows to the sums by level R_f (G_f, k_f, u) and counts (G_f,), in place.
 
+    Counts may be None where `count_place` says that R_f holds them.
     Returns C (u, u) and, where ``layout.structure`` is crossed, the pairs of these rows alone.
     """
     threads = resolve_threads(n_threads)
@@ -85,24 +90,28 @@ def add_rows(
     return C, pairs
 
 
+def count_place(layout: Layout, f: int, weighted: bool) -> tuple[int, int] | None:
+    """Where the matrices R_f[i] hold the rows of their level, if anywhere: 1'1 of unweighted rows."""
+    if weighted:
+        return None
+    ones = (a for a, j in enumerate(layout.z[f]) if layout.columns[j].is_one)
+    return next(((a, int(layout.z[f][a])) for a in ones), None)
+
+
 def _scatter(design, layout, weights, R, counts, threads):
     """Adds to R and counts per factor; returns C."""
     program = column_program(row_atoms(design), layout.columns, design.n)
-    u = len(layout.columns)
     small = [f for f in range(len(R)) if R[f].nbytes <= DIRECT_BYTES]
     ordered = [f for f in range(len(R)) if f not in small and layout.is_sorted[f]]
+    large = [f for f in range(len(R)) if f not in small and f not in ordered]
     C = None
     for direct in ([*small, *ordered[:1]], *([f] for f in ordered[1:])):
-        if direct or len(small) + len(ordered) == len(R):
+        if direct or not large:
             part = _direct(design, layout, program, weights, direct, R, counts, C is None, threads)
             C = part if C is None else C
-    for f in range(len(R)):
-        if f not in small and f not in ordered:
-            C_partial = np.zeros((SLICES, u, u)) if C is None else None
-            _radix(
-                program, weights, design.factors[f].codes, layout.z[f], R[f], counts[f], C_partial, threads
-            )
-            C = _symmetric(C_partial) if C is None else C
+    if large:
+        part = _owned(design, layout, program, weights, large, R, counts, C is None, threads)
+        C = part if C is None else C
     return C
 
 
@@ -111,7 +120,7 @@ def _direct(design, layout, program, weights, factors, R, counts, with_C, thread
     n, u = design.n, len(layout.columns)
     shared = [f for f in factors if R[f].nbytes > DIRECT_BYTES]
     copied = [f for f in factors if f not in shared]
-    copy_bytes = max(1, sum(R[f].nbytes + counts[f].nbytes for f in copied))
+    copy_bytes = max(1, sum(R[f].nbytes for f in copied))
     pieces = int(np.clip(COPIES_BYTES // copy_bytes, MIN_PIECES, MAX_PIECES))
     pieces = max(1, min(pieces, n // PIECE_ROWS))
     bounds = np.arange(pieces + 1, dtype=np.int64) * n // pieces
@@ -121,14 +130,17 @@ def _direct(design, layout, program, weights, factors, R, counts, with_C, thread
     for f in factors:
         copies = 1 if f in shared or pieces == 1 else pieces
         R_copies = R[f][None] if copies == 1 else np.zeros((copies, *R[f].shape))
-        count_copies = counts[f][None] if copies == 1 else np.zeros((copies, *counts[f].shape), np.int64)
+        count_copies = counts[f]
+        if count_copies is not None:
+            count_copies = counts[f][None] if copies == 1 else np.zeros((copies, *counts[f].shape), np.int64)
         arguments.append((design.factors[f].codes, layout.z[f], R_copies, count_copies, copies == 1))
     C_partial = np.zeros((pieces, u, u)) if with_C else None
     pass_direct(program, weights, bounds, arguments, C_partial, threads)
     for f, (_, _, R_copies, count_copies, in_place) in zip(factors, arguments, strict=True):
         if not in_place:
             R[f] += R_copies.sum(axis=0)
-            counts[f] += count_copies.sum(axis=0)
+            if count_copies is not None:
+                counts[f] += count_copies.sum(axis=0)
     return _symmetric(C_partial) if with_C else None
 
 
@@ -138,16 +150,17 @@ def _between_levels(codes, bounds):
     return np.array([0, *cuts, len(codes)], np.int64)
 
 
-def _radix(program, weights, codes, z, R, counts, C_partial, threads):
-    G, k, u = R.shape
-    rows = min(program.n, max(PIECE_ROWS, RECORDS_BYTES // (8 * (u + 1))))
-    shift = max(0, int(np.log2(BUCKET_BYTES / (8 * k * u)))) if 8 * k * u < BUCKET_BYTES else 0
-    while shift > 0 and (G >> shift) < 32:
-        shift -= 1
-    while (G >> shift) >= MAX_BUCKETS:
-        shift += 1
-    records = np.empty((rows, u + 1))
-    pass_radix(program, weights, codes, z, R[None], counts[None], shift, records, C_partial, threads)
+def _owned(design, layout, program, weights, factors, R, counts, with_C, threads):
+    """Add rows to factors of any size in any order; returns C when asked."""
+    u = len(layout.columns)
+    tile = int(np.clip(TILE_BYTES // (8 * u) // MIN_TILE * MIN_TILE, MIN_TILE, MAX_TILE))
+    arguments = [
+        (design.factors[f].codes, layout.z[f], R[f][None], None if counts[f] is None else counts[f][None])
+        for f in factors
+    ]
+    C_partial = np.zeros((SLICES, u, u)) if with_C else None
+    pass_owned(program, weights, tile, arguments, C_partial, threads)
+    return _symmetric(C_partial) if with_C else None
 
 
 def _symmetric(C_partial):

@@ -1,7 +1,9 @@
 #include "blocks.h"
 
 #include <math.h>
-#include <string.h>
+
+#define FLM_LINE 8    /* doubles in a cache line */
+#define ROWS_AHEAD 16 /* rows between asking for a slot of R and adding to it */
 
 FLM_CLONES void flm_weighted_block(const flm_columns *columns, const double *weights, flm_index at, int m,
                                    double *block)
@@ -56,58 +58,80 @@ FLM_CLONES void flm_add_gram(const double *block, int u, int m, double *C)
     }
 }
 
-FLM_CLONES void flm_transpose_block(const double *restrict block, int u, int m, double *restrict rows,
-                                    ptrdiff_t stride)
+FLM_INLINE void transpose_width(const double *restrict block, const int u, int m, double *restrict rows)
 {
     for (int r = 0; r < m; r++)
         for (int j = 0; j < u; j++)
-            rows[r * stride + j] = block[(ptrdiff_t)j * FLM_BLOCK + r];
+            rows[(ptrdiff_t)r * u + j] = block[(ptrdiff_t)j * FLM_BLOCK + r];
 }
 
-FLM_INLINE void scatter_width(const double *restrict rows, ptrdiff_t stride, const flm_code *restrict codes,
-                              flm_index m, const int u, int k, const int32_t *restrict z, double *restrict R,
-                              int64_t *restrict counts)
+/* Ask for the cache lines of a slot of R. */
+FLM_INLINE void fetch(const double *slot, ptrdiff_t size)
 {
-    for (flm_index r = 0; r < m; r++) {
-        const double *x = rows + r * stride;
-        int64_t level;
-        if (codes)
-            level = codes[r];
-        else
-            memcpy(&level, x + u, sizeof level);
-        double *Ri = R + level * k * u;
+    for (ptrdiff_t at = 0; at < size; at += FLM_LINE)
+        FLM_PREFETCH(slot + at);
+    FLM_PREFETCH(slot + size - 1);
+}
+
+FLM_INLINE void scatter_width(const double *restrict rows, const flm_code *restrict codes,
+                              const uint16_t *restrict order, int m, int readable, const int u, int k,
+                              const int32_t *restrict z, double *restrict R, int64_t *restrict counts)
+{
+    const ptrdiff_t size = (ptrdiff_t)k * u;
+    for (int i = 0; i < m; i++) {
+        if (i + ROWS_AHEAD < readable) {
+            const flm_code later = codes[order ? order[i + ROWS_AHEAD] : i + ROWS_AHEAD];
+            fetch(R + later * size, size);
+            if (counts)
+                FLM_PREFETCH(counts + later);
+        }
+        const int r = order ? order[i] : i;
+        const double *x = rows + (ptrdiff_t)r * u;
+        double *Ri = R + codes[r] * size;
         for (int a = 0; a < k; a++) {
             const double za = x[z[a]];
             FLM_SIMD
             for (int j = 0; j < u; j++)
                 Ri[(ptrdiff_t)a * u + j] += za * x[j];
         }
-        counts[level]++;
+        if (counts)
+            counts[codes[r]]++;
     }
 }
 
-#define WIDTH(u_)                                                                                            \
-    case u_:                                                                                                 \
-        if (codes)                                                                                           \
-            scatter_width(rows, stride, codes, m, u_, k, z, R, counts);                                      \
-        else                                                                                                 \
-            scatter_width(rows, stride, NULL, m, u_, k, z, R, counts);                                       \
-        return;
-
 /* Widths met in practice are compiled with the size known. */
-FLM_CLONES void flm_scatter(const double *rows, ptrdiff_t stride, const flm_code *codes, flm_index m, int u,
-                            int k, const int32_t *z, double *R, int64_t *counts)
-{
-    switch (u) {
-        WIDTH(2)
-        WIDTH(3)
-        WIDTH(4)
-        WIDTH(5)
-        WIDTH(6)
-        WIDTH(7)
-        WIDTH(8)
-        WIDTH(10)
-        WIDTH(12)
-    default: scatter_width(rows, stride, codes, m, u, k, z, R, counts);
+#define BY_WIDTH(CALL)                                                                                       \
+    switch (u) {                                                                                             \
+    case 2: CALL(2)                                                                                          \
+    case 3: CALL(3)                                                                                          \
+    case 4: CALL(4)                                                                                          \
+    case 5: CALL(5)                                                                                          \
+    case 6: CALL(6)                                                                                          \
+    case 7: CALL(7)                                                                                          \
+    case 8: CALL(8)                                                                                          \
+    case 10: CALL(10)                                                                                        \
+    case 12: CALL(12)                                                                                        \
+    default: CALL(u)                                                                                         \
     }
+
+#define TRANSPOSE(u_)                                                                                        \
+    transpose_width(block, u_, m, rows);                                                                     \
+    return;
+
+FLM_CLONES void flm_transpose_block(const double *block, int u, int m, double *rows)
+{
+    BY_WIDTH(TRANSPOSE)
+}
+
+#define SCATTER(u_)                                                                                          \
+    if (order)                                                                                               \
+        scatter_width(rows, codes, order, m, readable, u_, k, z, R, counts);                                 \
+    else                                                                                                     \
+        scatter_width(rows, codes, NULL, m, readable, u_, k, z, R, counts);                                  \
+    return;
+
+FLM_CLONES void flm_scatter(const double *rows, const flm_code *codes, const uint16_t *order, int m, int readable,
+                            int u, int k, const int32_t *z, double *R, int64_t *counts)
+{
+    BY_WIDTH(SCATTER)
 }

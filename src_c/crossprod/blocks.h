@@ -10,12 +10,13 @@ void flm_weighted_block(const flm_columns *columns, const double *weights, flm_i
 /* Upper triangle of C += block'block (C row-major u x u). */
 void flm_add_gram(const double *block, int u, int m, double *C);
 
-/* rows[r * stride + j] = block[j * FLM_BLOCK + r]. */
-void flm_transpose_block(const double *block, int u, int m, double *rows, ptrdiff_t stride);
+/* rows[r * u + j] = block[j * FLM_BLOCK + r]. */
+void flm_transpose_block(const double *block, int u, int m, double *rows);
 
-/* For r < m: i = level of row r, R_i += z_r u_r' with u_r = rows[r * stride ..], and counts_i += 1.
- * The level is codes[r], or the int64 stored behind the u values when codes is NULL. */
-void flm_scatter(const double *rows, ptrdiff_t stride, const flm_code *codes, flm_index m, int u, int k,
-                 const int32_t *z, double *R, int64_t *counts);
+/* For m rows r, those of `order` or 0 .. m - 1 where it is NULL: i = codes[r], R_i += z_r u_r' with
+ * u_r = rows[r * u ..], and counts_i += 1 unless counts is NULL.  Slots of R are fetched before they are
+ * needed, for rows before `readable`: 0 where R is in cache. */
+void flm_scatter(const double *rows, const flm_code *codes, const uint16_t *order, int m, int readable, int u,
+                 int k, const int32_t *z, double *R, int64_t *counts);
 
 #endif

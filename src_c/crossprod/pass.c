@@ -12,24 +12,25 @@ static flm_index smaller(flm_index a, flm_index b)
     return a < b ? a : b;
 }
 
-/* One piece of rows into its own partial sums. */
+/* Rows lo .. hi into the sums of their piece. */
 static void direct_piece(const flm_columns *columns, const double *weights, flm_index lo, flm_index hi,
                          int piece, int n_factors, const flm_factor *factors, double *C, double *block,
-                         double *rows)
+                         double *rows, int fetch)
 {
     const int u = columns->n_columns;
     for (flm_index at = lo; at < hi; at += FLM_BLOCK) {
         const int m = (int)smaller(hi - at, FLM_BLOCK);
+        const int readable = fetch ? (int)smaller(hi - at, 2 * FLM_BLOCK) : 0;
         flm_weighted_block(columns, weights, at, m, block);
         if (C)
             flm_add_gram(block, u, m, C);
         if (n_factors)
-            flm_transpose_block(block, u, m, rows, u);
+            flm_transpose_block(block, u, m, rows);
         for (int f = 0; f < n_factors; f++) {
             const flm_factor *factor = factors + f;
             const flm_index copy = factor->shared ? 0 : piece * factor->levels;
-            flm_scatter(rows, u, factor->codes + at, m, u, factor->k, factor->z,
-                        factor->R + copy * factor->k * u, factor->counts + copy);
+            flm_scatter(rows, factor->codes + at, NULL, m, readable, u, factor->k, factor->z,
+                        factor->R + copy * factor->k * u, factor->counts ? factor->counts + copy : NULL);
         }
     }
 }
@@ -51,143 +52,147 @@ flm_status flm_pass_direct(const flm_columns *columns, const double *weights, in
         for (int piece = 0; piece < n_pieces; piece++)
             if (block)
                 direct_piece(columns, weights, bounds[piece], bounds[piece + 1], piece, n_factors, factors,
-                             C_partial ? C_partial + piece * u * u : NULL, block, block + FLM_BLOCK * u);
+                             C_partial ? C_partial + piece * u * u : NULL, block, block + FLM_BLOCK * u, 0);
         free(block);
     }
     return failed ? FLM_NO_MEMORY : FLM_OK;
 }
 
-/* A chunk lo .. lo + m is cut in FLM_SLICES; slice s writes its rows of bucket b at
- * position[s * n_buckets + b], so the rows of a bucket stay in row order. */
+/* ---- threads that own levels --------------------------------------------------- */
+
+#define NEIGHBOURS 3 /* 2^3 levels in a row have one owner: their slots fill whole cache lines */
+#define MAX_OWNERS 256
+
+/* FLM_SLICES tiles of rows.  First threads share out the tiles: they evaluate the rows, and list them by
+ * owner of their level.  Then they share out the owners, who add their rows tile after tile. */
 typedef struct {
-    flm_index lo, m, slice_rows;
-    int n_buckets, shift;
-    flm_index *position;
+    flm_index lo, end;
+    int tile_rows, n_owners;
+    double *rows;    /* (FLM_SLICES, tile_rows, u) */
+    uint16_t *order; /* (n_factors, FLM_SLICES, tile_rows) */
+    int32_t *start;  /* (n_factors, FLM_SLICES, n_owners + 1) */
 } flm_chunk;
 
-static flm_index slice_start(const flm_chunk *chunk, int s)
+FLM_INLINE int owner_of(flm_code level, int n_owners)
 {
-    return chunk->lo + smaller(chunk->m, s * chunk->slice_rows);
+    return (level >> NEIGHBOURS) & (n_owners - 1);
 }
 
-static void count_slice(const flm_chunk *chunk, const flm_code *restrict codes, int s)
+/* order = rows 0 .. m - 1 by owner, stably; those of owner o start at start[o]. */
+static void list_by_owner(const flm_code *restrict codes, int m, int n_owners, uint16_t *restrict order,
+                          int32_t *restrict start)
 {
-    flm_index *restrict count = chunk->position + (ptrdiff_t)s * chunk->n_buckets;
-    memset(count, 0, sizeof(flm_index) * (size_t)chunk->n_buckets);
-    for (flm_index r = slice_start(chunk, s); r < slice_start(chunk, s + 1); r++)
-        count[codes[r] >> chunk->shift]++;
+    int32_t next[MAX_OWNERS + 1] = {0};
+    for (int r = 0; r < m; r++)
+        next[owner_of(codes[r], n_owners) + 1]++;
+    for (int o = 0; o < n_owners; o++)
+        next[o + 1] += next[o];
+    memcpy(start, next, sizeof *start * (size_t)(n_owners + 1));
+    for (int r = 0; r < m; r++)
+        order[next[owner_of(codes[r], n_owners)]++] = (uint16_t)r;
 }
 
-/* Counts -> first positions; bucket[b] = start of bucket b in the records. */
-static void place_buckets(const flm_chunk *chunk, flm_index *bucket)
+static flm_index tile_start(const flm_chunk *chunk, int tile)
 {
-    flm_index total = 0;
-    for (int b = 0; b < chunk->n_buckets; b++) {
-        bucket[b] = total;
-        for (int s = 0; s < FLM_SLICES; s++) {
-            flm_index *at = chunk->position + (ptrdiff_t)s * chunk->n_buckets + b;
-            const flm_index count = *at;
-            *at = total;
-            total += count;
-        }
-    }
-    bucket[chunk->n_buckets] = total;
+    return smaller(chunk->end, chunk->lo + (flm_index)tile * chunk->tile_rows);
 }
 
-FLM_INLINE void pack_width(const double *restrict block, const flm_code *restrict codes, int m, const int u,
-                           int shift, flm_index *restrict position, double *restrict records)
-{
-    for (int r = 0; r < m; r++) {
-        const int64_t level = codes[r];
-        double *record = records + position[level >> shift]++ * (u + 1);
-        for (int j = 0; j < u; j++)
-            record[j] = block[(ptrdiff_t)j * FLM_BLOCK + r];
-        memcpy(record + u, &level, sizeof level);
-    }
-}
-
-#define PACK(u_)                                                                                             \
-    case u_: pack_width(block, codes, m, u_, shift, position, records); return;
-
-static void pack(const double *block, const flm_code *codes, int m, int u, int shift, flm_index *position,
-                 double *records)
-{
-    switch (u) {
-        PACK(2)
-        PACK(3)
-        PACK(4)
-        PACK(5)
-        PACK(6)
-        PACK(7)
-        PACK(8)
-    default: pack_width(block, codes, m, u, shift, position, records);
-    }
-}
-
-static void partition_slice(const flm_columns *columns, const double *weights, const flm_factor *factor,
-                            const flm_chunk *chunk, int s, double *block, double *records, double *C)
+static void prepare_tile(const flm_columns *columns, const double *weights, int n_factors,
+                         const flm_factor *factors, const flm_chunk *chunk, int tile, double *block, double *C)
 {
     const int u = columns->n_columns;
-    const flm_index end = slice_start(chunk, s + 1);
-    flm_index *position = chunk->position + (ptrdiff_t)s * chunk->n_buckets;
-    for (flm_index at = slice_start(chunk, s); at < end; at += FLM_BLOCK) {
-        const int m = (int)smaller(end - at, FLM_BLOCK);
+    const flm_index lo = tile_start(chunk, tile), hi = tile_start(chunk, tile + 1);
+    double *rows = chunk->rows + (ptrdiff_t)tile * chunk->tile_rows * u;
+    for (flm_index at = lo; at < hi; at += FLM_BLOCK) {
+        const int m = (int)smaller(hi - at, FLM_BLOCK);
         flm_weighted_block(columns, weights, at, m, block);
         if (C)
             flm_add_gram(block, u, m, C);
-        pack(block, factor->codes + at, m, u, chunk->shift, position, records);
+        flm_transpose_block(block, u, m, rows + (at - lo) * u);
+    }
+    for (int f = 0; f < n_factors; f++) {
+        const ptrdiff_t place = (ptrdiff_t)f * FLM_SLICES + tile;
+        list_by_owner(factors[f].codes + lo, (int)(hi - lo), chunk->n_owners, chunk->order + place * chunk->tile_rows,
+                      chunk->start + place * (chunk->n_owners + 1));
     }
 }
 
-static int radix_chunk(const flm_columns *columns, const double *weights, const flm_factor *factor,
-                       const flm_chunk *chunk, flm_index *bucket, double *records, double *C_partial,
-                       int n_threads)
+static void add_owned(const flm_factor *factor, int f, int u, const flm_chunk *chunk, int owner)
+{
+    for (int tile = 0; tile < FLM_SLICES; tile++) {
+        const ptrdiff_t place = (ptrdiff_t)f * FLM_SLICES + tile;
+        const int32_t *start = chunk->start + place * (chunk->n_owners + 1) + owner;
+        const int m = start[1] - start[0];
+        flm_scatter(chunk->rows + (ptrdiff_t)tile * chunk->tile_rows * u, factor->codes + tile_start(chunk, tile),
+                    chunk->order + place * chunk->tile_rows + start[0], m, m, u, factor->k, factor->z, factor->R,
+                    factor->counts);
+    }
+}
+
+static int owned_chunk(const flm_columns *columns, const double *weights, int n_factors, const flm_factor *factors,
+                       const flm_chunk *chunk, double *C_partial, int n_threads)
 {
     const size_t u = (size_t)columns->n_columns;
     int failed = 0;
-#pragma omp parallel num_threads(n_threads) if (chunk->m > SERIAL_ROWS)
+#pragma omp parallel num_threads(n_threads)
     {
         double *block = malloc(sizeof(double) * FLM_BLOCK * u);
         if (!block) {
 #pragma omp atomic write
             failed = 1;
         }
-#pragma omp for schedule(static)
-        for (int s = 0; s < FLM_SLICES; s++)
-            count_slice(chunk, factor->codes, s);
-#pragma omp single
-        place_buckets(chunk, bucket);
 #pragma omp for schedule(dynamic, 1)
-        for (int s = 0; s < FLM_SLICES; s++)
+        for (int tile = 0; tile < FLM_SLICES; tile++)
             if (block)
-                partition_slice(columns, weights, factor, chunk, s, block, records,
-                                C_partial ? C_partial + s * u * u : NULL);
+                prepare_tile(columns, weights, n_factors, factors, chunk, tile, block,
+                             C_partial ? C_partial + tile * u * u : NULL);
 #pragma omp for schedule(dynamic, 1)
-        for (int b = 0; b < chunk->n_buckets; b++)
+        for (int part = 0; part < n_factors * chunk->n_owners; part++)
             if (!failed)
-                flm_scatter(records + bucket[b] * (flm_index)(u + 1), (ptrdiff_t)u + 1, NULL,
-                            bucket[b + 1] - bucket[b], (int)u, factor->k, factor->z, factor->R,
-                            factor->counts);
+                add_owned(factors + part / chunk->n_owners, part / chunk->n_owners, (int)u, chunk,
+                          part % chunk->n_owners);
         free(block);
     }
     return failed;
 }
 
-flm_status flm_pass_radix(const flm_columns *columns, const double *weights, flm_index n, flm_index chunk_rows,
-                          int shift, const flm_factor *factor, double *records, double *C_partial,
-                          int n_threads)
+/* One thread needs no lists; its tiles add to the same slices of C. */
+static int owned_alone(const flm_columns *columns, const double *weights, flm_index n, int tile_rows, int n_factors,
+                       const flm_factor *factors, double *C_partial)
 {
-    flm_chunk chunk = {.shift = shift, .n_buckets = (int)(((factor->levels - 1) >> shift) + 1)};
-    flm_index *bucket = malloc(sizeof(flm_index) * (size_t)(chunk.n_buckets + 1));
-    chunk.position = malloc(sizeof(flm_index) * (size_t)chunk.n_buckets * FLM_SLICES);
-    int failed = !bucket || !chunk.position;
-    for (chunk.lo = 0; chunk.lo < n && !failed; chunk.lo += chunk_rows) {
-        chunk.m = smaller(n - chunk.lo, chunk_rows);
-        const flm_index per_slice = (chunk.m + FLM_SLICES - 1) / FLM_SLICES;
-        chunk.slice_rows = (per_slice + FLM_BLOCK - 1) / FLM_BLOCK * FLM_BLOCK;
-        failed = radix_chunk(columns, weights, factor, &chunk, bucket, records, C_partial, n_threads);
+    const size_t u = (size_t)columns->n_columns;
+    double *block = malloc(sizeof(double) * 2 * FLM_BLOCK * u);
+    if (!block)
+        return 1;
+    flm_index tile = 0;
+    for (flm_index lo = 0; lo < n; lo += tile_rows, tile++)
+        direct_piece(columns, weights, lo, smaller(n, lo + tile_rows), 0, n_factors, factors,
+                     C_partial ? C_partial + (size_t)(tile % FLM_SLICES) * u * u : NULL, block,
+                     block + FLM_BLOCK * u, 1);
+    free(block);
+    return 0;
+}
+
+flm_status flm_pass_owned(const flm_columns *columns, const double *weights, flm_index n, int tile_rows,
+                          int n_factors, const flm_factor *factors, double *C_partial, int n_threads)
+{
+    const size_t places = (size_t)n_factors * FLM_SLICES;
+    flm_chunk chunk = {.tile_rows = tile_rows, .n_owners = 1};
+    int failed;
+    if (n_threads < 2 || n <= SERIAL_ROWS)
+        return owned_alone(columns, weights, n, tile_rows, n_factors, factors, C_partial) ? FLM_NO_MEMORY : FLM_OK;
+    while (chunk.n_owners < 4 * n_threads && chunk.n_owners < MAX_OWNERS)
+        chunk.n_owners *= 2;
+    chunk.rows = malloc(sizeof(double) * FLM_SLICES * (size_t)tile_rows * (size_t)columns->n_columns);
+    chunk.order = malloc(sizeof(uint16_t) * places * (size_t)tile_rows);
+    chunk.start = malloc(sizeof(int32_t) * places * (size_t)(chunk.n_owners + 1));
+    failed = !chunk.rows || !chunk.order || !chunk.start;
+    for (chunk.lo = 0; chunk.lo < n && !failed; chunk.lo = chunk.end) {
+        chunk.end = smaller(n, chunk.lo + (flm_index)FLM_SLICES * tile_rows);
+        failed = owned_chunk(columns, weights, n_factors, factors, &chunk, C_partial, n_threads);
     }
-    free(chunk.position);
-    free(bucket);
+    free(chunk.rows);
+    free(chunk.order);
+    free(chunk.start);
     return failed ? FLM_NO_MEMORY : FLM_OK;
 }

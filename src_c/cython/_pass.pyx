@@ -23,9 +23,8 @@ cdef extern from "flm_pass.h":
     int flm_pass_direct(
         const flm_columns *, const double *, int, const int64_t *, int, const flm_factor *, double *, int
     ) nogil
-    int flm_pass_radix(
-        const flm_columns *, const double *, int64_t, int64_t, int, const flm_factor *, double *, double *,
-        int
+    int flm_pass_owned(
+        const flm_columns *, const double *, int64_t, int, int, const flm_factor *, double *, int
     ) nogil
     void flm_scan_codes(const int32_t *, int64_t, int32_t *, int32_t *, int *) nogil
     int flm_find_parents(const int32_t *, const int32_t *, int64_t, int64_t, int32_t *) nogil
@@ -49,96 +48,103 @@ cdef const flm_columns *columns_of(program) except NULL:
 
 
 cdef flm_factor factor_of(int64_t n, int u, codes, z, R, counts, bint shared, int64_t copies) except *:
-    """Checked views of one factor's arrays; R (copies, levels, k, u), counts (copies, levels)."""
+    """Checked views of one factor's arrays; R (copies, levels, k, u), counts (copies, levels) or None."""
     cdef flm_factor factor
     cdef const int32_t[::1] code_view = codes
     cdef const int32_t[::1] z_view = z
     cdef double[:, :, :, ::1] R_view = R
-    cdef int64_t[:, ::1] count_view = counts
+    cdef int64_t[:, ::1] count_view
     if code_view.shape[0] != n or R_view.shape[3] != u or R_view.shape[2] != z_view.shape[0]:
         raise ValueError("codes, z and R disagree in shape")
-    if R_view.shape[0] != copies or count_view.shape[0] != copies or count_view.shape[1] != R_view.shape[1]:
-        raise ValueError("R and counts need one copy per piece, or one when shared")
+    if R_view.shape[0] != copies:
+        raise ValueError("R needs one copy per piece, or one when shared")
     if np.min(z) < 0 or np.max(z) >= u:
         raise ValueError("a column of Z outside U")
     factor.codes, factor.z = &code_view[0], &z_view[0]
     factor.k, factor.levels = <int32_t>z_view.shape[0], R_view.shape[1]
-    factor.R, factor.counts = &R_view[0, 0, 0, 0], &count_view[0, 0]
+    factor.R, factor.counts = &R_view[0, 0, 0, 0], NULL
+    if counts is not None:
+        count_view = counts
+        if count_view.shape[0] != copies or count_view.shape[1] != R_view.shape[1]:
+            raise ValueError("counts need one copy per piece, or one when shared")
+        factor.counts = &count_view[0, 0]
     factor.shared = shared
     return factor
 
 
-def pass_direct(program, weights, const int64_t[::1] bounds, list factors, C_partial, int n_threads=1):
+cdef const double *weights_at(const double[::1] weights, int64_t n) except? NULL:
+    if weights is None:
+        return NULL
+    if weights.shape[0] != n:
+        raise ValueError("weights differ from the rows in length")
+    return &weights[0]
+
+
+cdef double *partial_at(double[:, :, ::1] C, int64_t pieces, int u) except? NULL:
+    if C is None:
+        return NULL
+    if C.shape[0] != pieces or C.shape[1] != u or C.shape[2] != u:
+        raise ValueError("C_partial must be (pieces, u, u)")
+    return &C[0, 0, 0]
+
+
+def pass_direct(
+    program, const double[::1] weights, const int64_t[::1] bounds, list factors, double[:, :, ::1] C_partial,
+    int n_threads=1
+):
     """Scatter rows straight into R and add U'WU per piece.
 
-    ``bounds`` (pieces + 1,) cuts the rows.  ``factors``: tuples (codes, z, R, counts, shared), codes already
-    known to lie in range (`scan_codes`).  ``C_partial`` (pieces, u, u) or None.
+    ``bounds`` (pieces + 1,) cuts the rows.  ``factors``: tuples (codes, z, R, counts or None, shared), codes
+    already known to lie in range (`scan_codes`).  ``C_partial`` (pieces, u, u) or None.
     """
     cdef const flm_columns *columns = columns_of(program)
     cdef int64_t n = program.n
     cdef int i, status, u = columns.n_columns, pieces = <int>bounds.shape[0] - 1
-    cdef const double[::1] w
-    cdef const double *w_at = NULL
-    cdef double[:, :, ::1] C
-    cdef double *C_at = NULL
     if pieces < 1 or bounds[0] != 0 or bounds[pieces] != n or (np.diff(bounds) < 0).any():
         raise ValueError("bounds must rise from 0 to n")
-    if weights is not None:
-        w = weights
-        if w.shape[0] != n:
-            raise ValueError("weights differ from the rows in length")
-        w_at = &w[0]
-    if C_partial is not None:
-        C = C_partial
-        if C.shape[0] != pieces or C.shape[1] != u or C.shape[2] != u:
-            raise ValueError("C_partial must be (pieces, u, u)")
-        C_at = &C[0, 0, 0]
-    cdef flm_factor *records = <flm_factor *>malloc(max(1, len(factors)) * sizeof(flm_factor))
-    if records == NULL:
+    cdef const double *w = weights_at(weights, n)
+    cdef double *C = partial_at(C_partial, pieces, u)
+    cdef flm_factor *found = <flm_factor *>malloc(max(1, len(factors)) * sizeof(flm_factor))
+    if found == NULL:
         raise MemoryError
     try:
         for i, (codes, z, R, counts, shared) in enumerate(factors):
-            records[i] = factor_of(n, u, codes, z, R, counts, shared, 1 if shared else pieces)
+            found[i] = factor_of(n, u, codes, z, R, counts, shared, 1 if shared else pieces)
         i = <int>len(factors)
         with nogil:
-            status = flm_pass_direct(columns, w_at, pieces, &bounds[0], i, records, C_at, n_threads)
+            status = flm_pass_direct(columns, w, pieces, &bounds[0], i, found, C, n_threads)
     finally:
-        free(records)
+        free(found)
     if status:
         raise MemoryError
 
 
-def pass_radix(
-    program, weights, codes, z, R, counts, int shift, double[:, ::1] records, C_partial, int n_threads=1
+def pass_owned(
+    program, const double[::1] weights, int tile_rows, list factors, double[:, :, ::1] C_partial,
+    int n_threads=1
 ):
-    """One factor whose R is larger than the cache; ``records`` (chunk_rows, u + 1) is scratch.
+    """Add rows to each R (1, levels, k, u), threads owning levels; a thread prepares ``tile_rows`` at once.
 
-    ``R`` (1, levels, k, u) and ``counts`` (1, levels) are added to; ``C_partial`` (SLICES, u, u) or None.
+    ``factors`` as for `pass_direct`; ``C_partial`` (SLICES, u, u) or None.
     """
     cdef const flm_columns *columns = columns_of(program)
     cdef int64_t n = program.n
-    cdef int status, u = columns.n_columns
-    cdef const double[::1] w
-    cdef const double *w_at = NULL
-    cdef double[:, :, ::1] C
-    cdef double *C_at = NULL
-    if records.shape[0] < 1 or records.shape[1] != u + 1 or not 0 <= shift < 31:
-        raise ValueError("records must be (chunk_rows, u + 1)")
-    if weights is not None:
-        w = weights
-        if w.shape[0] != n:
-            raise ValueError("weights differ from the rows in length")
-        w_at = &w[0]
-    if C_partial is not None:
-        C = C_partial
-        if C.shape[0] != FLM_SLICES or C.shape[1] != u or C.shape[2] != u:
-            raise ValueError("C_partial must be (SLICES, u, u)")
-        C_at = &C[0, 0, 0]
-    cdef flm_factor factor = factor_of(n, u, codes, z, R, counts, True, 1)
-    with nogil:
-        status = flm_pass_radix(
-            columns, w_at, n, records.shape[0], shift, &factor, &records[0, 0], C_at, n_threads
-        )
+    cdef int i, status, u = columns.n_columns
+    if not 1 <= tile_rows <= 65536:
+        raise ValueError("tiles have 1 to 65536 rows")
+    cdef const double *w = weights_at(weights, n)
+    cdef double *C = partial_at(C_partial, FLM_SLICES, u)
+    cdef flm_factor *found = <flm_factor *>malloc(max(1, len(factors)) * sizeof(flm_factor))
+    if found == NULL:
+        raise MemoryError
+    try:
+        for i, (codes, z, R, counts) in enumerate(factors):
+            found[i] = factor_of(n, u, codes, z, R, counts, True, 1)
+        i = <int>len(factors)
+        with nogil:
+            status = flm_pass_owned(columns, w, n, tile_rows, i, found, C, n_threads)
+    finally:
+        free(found)
     if status:
         raise MemoryError
 

@@ -12,12 +12,10 @@
 #define STORE_RELAXED(place, value) __atomic_store_n(place, value, __ATOMIC_RELAXED)
 #define LOAD_RELAXED(place) __atomic_load_n(place, __ATOMIC_RELAXED)
 #define MARK_THREADS n_threads
-#define FLM_PREFETCH(place) __builtin_prefetch(place, 1)
 #else
 #define STORE_RELAXED(place, value) (*(place) = (value))
 #define LOAD_RELAXED(place) (*(place))
 #define MARK_THREADS 1
-#define FLM_PREFETCH(place) ((void)(place))
 #endif
 
 /* ---- missing values ---------------------------------------------------- */

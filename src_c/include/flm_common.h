@@ -45,6 +45,13 @@ typedef enum {
 #define FLM_INLINE static inline
 #endif
 
+/* Ask for the cache line of a place that will be written. */
+#if defined(__GNUC__) || defined(__clang__)
+#define FLM_PREFETCH(place) __builtin_prefetch(place, 1)
+#else
+#define FLM_PREFETCH(place) ((void)(place))
+#endif
+
 /* Vectorise the next loop although it reassociates or may alias. */
 #define FLM_PRAGMA(...) _Pragma(#__VA_ARGS__)
 #if defined(_OPENMP)

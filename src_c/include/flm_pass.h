@@ -14,8 +14,8 @@ typedef struct {
     int32_t k;             /* columns of Z_f */
     const int32_t *z;      /* (k) their positions in U */
     flm_index levels;
-    double *R;             /* (pieces or 1, levels, k, u), zero on entry */
-    int64_t *counts;       /* (pieces or 1, levels), zero on entry */
+    double *R;             /* (pieces or 1, levels, k, u), added to */
+    int64_t *counts;       /* (pieces or 1, levels), or NULL */
     int32_t shared;        /* 1: no level crosses a piece, all pieces write one R */
 } flm_factor;
 
@@ -25,14 +25,13 @@ flm_status flm_pass_direct(const flm_columns *columns, const double *weights, in
                            const flm_index *bounds, int n_factors, const flm_factor *factors, double *C_partial,
                            int n_threads);
 
-/* For an R much larger than the cache and rows in no order: chunks of rows are
- * partitioned stably into buckets of 2^shift levels, then each bucket is summed
- * in cache by one thread.  records (chunk_rows, u + 1) is scratch.  C_partial
+/* For R much larger than the cache and rows in no order: threads own sets of
+ * levels, so that every R (one copy each) gets its rows in their order.
+ * tile_rows (at most 2^16) are what a thread prepares at once.  C_partial
  * (FLM_SLICES, u, u) or NULL. */
 #define FLM_SLICES 32
-flm_status flm_pass_radix(const flm_columns *columns, const double *weights, flm_index n, flm_index chunk_rows,
-                          int shift, const flm_factor *factor, double *records, double *C_partial,
-                          int n_threads);
+flm_status flm_pass_owned(const flm_columns *columns, const double *weights, flm_index n, int tile_rows,
+                          int n_factors, const flm_factor *factors, double *C_partial, int n_threads);
 
 /* Facts about codes: smallest and largest, and whether they never decrease. */
 void flm_scan_codes(const flm_code *codes, flm_index n, flm_code *smallest, flm_code *largest, int *sorted);

@@ -13,15 +13,15 @@ from fastlmm_core.crossprod.standardize import standardize
 from fastlmm_core.errors import DataError, ModelError
 from fastlmm_core.formula.terms import Atom, Column, RandomTerm
 
-SCATTER = ["copies", "shared", "radix"]
+SCATTER = ["copies", "shared", "owned"]
 
 
 def force(monkeypatch, way):
-    """Choose how R is scattered whatever its size, with pieces and chunks small enough to have borders."""
+    """Choose how R is scattered whatever its size, with pieces and tiles small enough to have borders."""
     monkeypatch.setattr(gram, "PIECE_ROWS", 100)
     monkeypatch.setattr(gram, "DIRECT_BYTES", 1 << 20 if way == "copies" else 0)
-    monkeypatch.setattr(gram, "RECORDS_BYTES", 20_000)
-    monkeypatch.setattr(gram, "BUCKET_BYTES", 400)
+    monkeypatch.setattr(gram, "MIN_TILE", 200)
+    monkeypatch.setattr(gram, "MAX_TILE", 200)
 
 
 @pytest.mark.parametrize("way", SCATTER)
@@ -39,7 +39,7 @@ def test_one_factor_matches_the_oracle(monkeypatch, way, weighted, q, n):
 
 
 @pytest.mark.parametrize("p", [1, 2, 6, 8, 9, 11, 14])
-@pytest.mark.parametrize("way", ["copies", "radix"])
+@pytest.mark.parametrize("way", ["copies", "owned"])
 def test_any_width(monkeypatch, p, way):
     force(monkeypatch, way)
     example = grouped(700, [30], q=min(2, p), p=p)
@@ -47,7 +47,7 @@ def test_any_width(monkeypatch, p, way):
     assert_same_statistics(products, example, layout)
 
 
-@pytest.mark.parametrize("way", ["copies", "radix"])
+@pytest.mark.parametrize("way", ["copies", "owned"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("q", [1, 2])
 def test_crossed_factors(monkeypatch, way, weighted, q):
@@ -93,7 +93,7 @@ def test_nested_factors(monkeypatch):
         [factor("outer", outer), factor("inner", inner)],
         rng.normal(size=530),
     )
-    for way in ("copies", "radix"):
+    for way in ("copies", "owned"):
         force(monkeypatch, way)
         products, _, layout = build_cross_products(example)
         assert products.structure == "tree" and products.order == (1, 0) and not products.pairs
@@ -112,7 +112,6 @@ def test_no_factor():
 @pytest.mark.parametrize("levels", [[500], [300, 50]])
 def test_bits_do_not_depend_on_threads(monkeypatch, way, levels):
     force(monkeypatch, way)
-    monkeypatch.setattr(gram, "RECORDS_BYTES", 1 << 21)
     example = grouped(80_000, levels, q=2, weighted=True, shuffle=way != "shared")
     one, *others = (build_cross_products(example, n_threads=t)[0] for t in (1, 2, 3))
     for other in others:
