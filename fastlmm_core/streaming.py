@@ -16,13 +16,14 @@ from fastlmm_core.results.fit import LMMResults
 from fastlmm_core.results.streamrows import SourceRows, StatisticsRows
 from fastlmm_core.results.summary import ending
 from fastlmm_core.stream.assemble import assemble
-from fastlmm_core.stream.cluster import accumulate_anywhere
+from fastlmm_core.stream.cluster import accumulate_anywhere, looker
+from fastlmm_core.stream.learn import UnknownLevels
 from fastlmm_core.stream.plan import Plan, build_plan, plan_of
 from fastlmm_core.stream.sources import Source, open_source
 from fastlmm_core.stream.statistics import CrossProducts
 
-PASS = (0.4, 0.6)
-"""The part of a fit that the pass over the rows counts for."""
+FIRST_PASS, PASS = ("design", 0.2, 0.4), ("cross-products", 0.4, 0.6)
+"""The stage and the part of a fit that the passes over the rows count for."""
 
 __all__ = ["CrossProducts", "Plan", "fit", "fit_stream", "plan"]
 
@@ -106,29 +107,42 @@ def fit_stream(
     clock = Clock(progress if callable(progress) else None)
     with clock("frame"):
         source = open_source(data)
+    model = (formula, source, reml, weights, contrasts, na_action)
+    look_at = looker(data, source, client, _by_rows(progress, FIRST_PASS), n_threads)
+    options = {"n_threads": n_threads, "progress": _by_rows(progress, PASS), "checkpoint": checkpoint}
+
+    def summed(planned):
+        with clock("cross-products"):
+            return accumulate_anywhere(planned, data, source, client, **options)
+
     with clock("design"):
-        planned, learned = plan_of(formula, source, reml, weights, contrasts, na_action)
-    options = {"n_threads": n_threads, "progress": _by_rows(progress), "checkpoint": checkpoint}
-    with clock("cross-products"):
-        stats = accumulate_anywhere(planned, data, source, client, **options)
+        planned, learned = plan_of(*model, look_at=look_at, trust=checkpoint is None)
+    try:
+        stats = summed(planned)
+    except UnknownLevels:
+        if not learned.assumed:
+            raise
+        with clock("design"):  # the categories of the first rows were not all
+            planned, learned = plan_of(*model, look_at=look_at)
+        stats = summed(planned)
     if source.again and _unused(stats) and checkpoint is None:
         # a level that only rows left out have is no level of the model
         with clock("design"):
-            learned = learned.occurring(stats.used)
-            planned, _ = plan_of(formula, source, reml, weights, contrasts, na_action, learned=learned)
-        with clock("cross-products"):
-            stats = accumulate_anywhere(planned, data, source, client, **options)
+            planned, _ = plan_of(*model, learned=learned.occurring(stats.used))
+        stats = summed(planned)
     return _fit(stats, reml, control, start, n_threads, clock, source if source.again else None)
 
 
-def _by_rows(progress):
+def _by_rows(progress, part):
     """``(stage, fraction done)`` while rows are read, for a callable."""
     if not callable(progress):
         return progress
 
+    stage, start, end = part
+
     def report(rows, total):
         if total:
-            progress("cross-products", PASS[0] + (PASS[1] - PASS[0]) * min(1.0, rows / total))
+            progress(stage, start + (end - start) * min(1.0, rows / total))
 
     return report
 

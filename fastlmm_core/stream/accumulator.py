@@ -15,6 +15,7 @@ from ..data.table import FACTOR, Table
 from ..errors import DataError, FastLMMError
 from ..formula.reader import RowReader
 from ..formula.terms import Atom, Design, GroupingFactor
+from .learn import UnknownLevels
 from .levels import IntegerKeys, LevelTable, has_own_order
 from .pairs import PairSums
 from .plan import Plan
@@ -132,7 +133,7 @@ class Accumulator:
         codes = np.ascontiguousarray(reader.used(codes))
         if codes.min() < 0:
             shown = ", ".join(map(repr, unseen[:5])) + (", ..." if len(unseen) > 5 else "")
-            raise DataError(
+            raise UnknownLevels(
                 f"{found.piece} has the level{'s' * (len(unseen) > 1)} {shown}, not known to the plan: "
                 "make the plan of all the data, or name all levels with levels="
             )

@@ -23,11 +23,13 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class File:
-    """A file, its format, and the columns that its folders' names give (``year=2024/``)."""
+    """A file, its format, the columns that its folders' names give (``year=2024/``), and the row groups
+    of a Parquet file that are meant (None for all)."""
 
     path: str
     format: str
     partition: tuple[tuple[str, object], ...] = ()
+    groups: tuple[int, ...] | None = None
 
     def identity(self) -> tuple:
         """Path, size and time of the last change."""
@@ -48,9 +50,13 @@ def open_files(where) -> Source:
     return source_of_files(_find(where), _shown(where))
 
 
-def source_of_files(found: list[File], shown: str) -> Source:
-    """The `Source` of these files, in this order."""
-    schema = _schema(found[0])
+def source_of_files(found: list[File], shown: str, schema=None, threads: bool = True) -> Source:
+    """The `Source` of these files, in this order.
+
+    ``schema`` is what they must agree with, by default that of the first one; ``threads`` lets Arrow decode
+    columns in parallel.
+    """
+    schema = _schema(found[0]) if schema is None else schema
     names = [*schema.names, *(name for name, _ in found[0].partition if name not in schema.names)]
     rows = _count(found) if all(file.format == "parquet" for file in found) else None
 
@@ -59,9 +65,9 @@ def source_of_files(found: list[File], shown: str) -> Source:
         for file in found:
             identity = file.identity() if os.path.exists(file.path) else (file.path, -1, -1)
             if identity not in skip:
-                yield from _read(file, columns, kinds, batch_rows, identity)
+                yield from _read(file, columns, kinds, batch_rows, identity, threads)
 
-    return Source(f"files {shown}", names, rows, read, True, arrow_widths(schema), tuple(found))
+    return Source(f"files {shown}", names, rows, read, True, arrow_widths(schema), tuple(found), schema)
 
 
 def open_dataset(dataset) -> Source:
@@ -200,7 +206,9 @@ def _count(files):
     total = 0
     for file in files:
         try:
-            total += pq.read_metadata(file.path).num_rows
+            metadata = pq.read_metadata(file.path)
+            chosen = range(metadata.num_row_groups) if file.groups is None else file.groups
+            total += sum(metadata.row_group(group).num_rows for group in chosen)
         except (pa.ArrowException, OSError):
             return None  # reading it will say what is wrong
     return total
@@ -232,12 +240,12 @@ def _check(path, schema, columns, kinds):
             )
 
 
-def _read(file, columns, kinds, rows, identity):
+def _read(file, columns, kinds, rows, identity, threads):
     """Batches of one file; the last one says that the file is complete."""
     given = dict(file.partition)
     inside = [name for name in columns if name in kinds]
     waiting = None
-    for table, place in _tables(file, inside, kinds, rows):
+    for table, place in _tables(file, inside, kinds, rows, threads):
         if waiting is not None:
             yield Batch(*waiting)
         for name in columns:
@@ -253,9 +261,9 @@ def _constant(value, n):
     return pa.array([value], kind).take(pa.array([0] * 1)) if n == 1 else pa.repeat(pa.scalar(value, kind), n)
 
 
-def _tables(file, columns, kinds, rows):
+def _tables(file, columns, kinds, rows, threads):
     if file.format == "parquet":
-        yield from _parquet(file.path, columns, kinds, rows)
+        yield from _parquet(file.path, file.groups, columns, kinds, rows, threads)
     elif file.format == "ipc":
         with _faults(file.path):
             reader = _ipc(file.path)
@@ -298,29 +306,71 @@ def _csv(path, columns):
     )
 
 
-def _parquet(path, columns, kinds, rows):
+def _parquet(path, chosen, columns, kinds, rows, threads):
     import pyarrow.parquet as pq
 
     with _faults(path):
         file = pq.ParquetFile(path, memory_map=True)
     with file:
         _check(path, file.schema_arrow, columns, kinds)
-        sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
-        group = 0
-        while group < len(sizes):
-            end, n = group + 1, sizes[group]
-            while end < len(sizes) and n + sizes[end] <= rows:
-                n += sizes[end]
-                end += 1
-            place = f", row group {group}" if end == group + 1 else f", row groups {group} to {end - 1}"
+        chosen = range(file.num_row_groups) if chosen is None else chosen
+        for groups in _runs(file.metadata, chosen, rows):
+            n = sum(file.metadata.row_group(g).num_rows for g in groups)
+            place = f", row group {groups[0]}"
+            if len(groups) > 1:
+                place = f", row groups {groups[0]} to {groups[-1]}"
             with _faults(path, place):
                 if n > 2 * rows:
-                    batches = file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=True)
+                    batches = file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=threads)
                     for batch in batches:
                         yield pa.Table.from_batches([batch]), place
                 else:
-                    yield (
-                        file.read_row_groups(list(range(group, end)), columns=columns, use_threads=True),
-                        place,
-                    )
-            group = end
+                    yield file.read_row_groups(groups, columns=columns, use_threads=threads), place
+
+
+def _runs(metadata, groups, rows):
+    """Consecutive row groups, joined up to about ``rows`` rows."""
+    run, n = [], 0
+    for group in groups:
+        size = metadata.row_group(group).num_rows
+        if run and n + size > rows:
+            yield run
+            run, n = [], 0
+        run.append(group)
+        n += size
+    if run:
+        yield run
+
+
+def shared_out(files, parts: int) -> list[list[File]]:
+    """About ``parts`` lists of files, or of parts of Parquet files, of nearly equal size, in their order."""
+    import pyarrow.parquet as pq
+
+    pieces = []
+    for file in files:
+        if file.format != "parquet" or len(files) >= parts:
+            with _faults(file.path):
+                pieces.append((file, os.stat(file.path).st_size))
+            continue
+        with _faults(file.path):
+            metadata = pq.read_metadata(file.path)
+        for group in range(metadata.num_row_groups):
+            size = metadata.row_group(group).total_byte_size
+            pieces.append((File(file.path, file.format, file.partition, (group,)), size))
+    total, done, shares = max(1, sum(size for _, size in pieces)), 0, [[] for _ in range(parts)]
+    for piece, size in pieces:
+        shares[min(parts - 1, parts * (2 * done + size) // (2 * total))].append(piece)
+        done += size
+    return [_joined(share) for share in shares if share]
+
+
+def _joined(pieces):
+    """Row groups of one file together again."""
+    found: list[File] = []
+    for piece in pieces:
+        last = found[-1] if found else None
+        if last is not None and last.path == piece.path and None not in (last.groups, piece.groups):
+            found[-1] = File(last.path, last.format, last.partition, (*last.groups, *piece.groups))
+        else:
+            found.append(piece)
+    return found

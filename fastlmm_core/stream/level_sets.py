@@ -13,6 +13,9 @@ from ..formula.spec import GroupSpec
 from .levels import LevelTable, sorted_order
 
 
+SLOTS_PER_LEVEL = 16  # of a table of marks, which is faster than a search up to about here
+
+
 @dataclass(frozen=True, eq=False)
 class Levels:
     """The values of one column that occur; ``categories`` is the order of a categorical, else None."""
@@ -48,6 +51,9 @@ class Levels:
         if a.equals(b) and _same(self.categories, other.categories):
             place = np.arange(len(a))
             return self, place, place
+        if a.dtype == b.dtype == np.int64 and self.categories is None:
+            union, at_a, at_b = merged(a.to_numpy(), b.to_numpy())
+            return Levels(pd.Index(union)), at_a, at_b
         union = a.union(b, sort=False)
         categories = _joined(self.categories, other.categories)
         if categories is None:
@@ -62,6 +68,21 @@ class Levels:
     @classmethod
     def unpack(cls, saved) -> "Levels":
         return cls(unpack_index(saved["index"]), unpack_index(saved["categories"]))
+
+
+def merged(a: np.ndarray, b: np.ndarray):
+    """The union of two increasing int64 arrays, and the places of both in it."""
+    if not len(a) or not len(b):
+        return (b if not len(a) else a), np.arange(len(a)), np.arange(len(b))
+    low, high = int(min(a[0], b[0])), int(max(a[-1], b[-1]))
+    if high - low < SLOTS_PER_LEVEL * (len(a) + len(b)):
+        mark = np.zeros(high - low + 1, bool)
+        mark[a - low] = mark[b - low] = True
+        place = np.cumsum(mark, dtype=np.int64)
+        place -= 1
+        return np.flatnonzero(mark) + low, place[a - low], place[b - low]
+    union = np.union1d(a, b)
+    return union, np.searchsorted(union, a), np.searchsorted(union, b)
 
 
 def _family(index):
@@ -104,13 +125,10 @@ class LevelSet:
             mine.append(at_a[da].astype(np.int32))
             theirs.append(at_b[db].astype(np.int32))
         sizes = [len(part.index) for part in parts]
-        a, b = _keys(mine, sizes), _keys(theirs, sizes)
-        union = a if np.array_equal(a, b) else np.union1d(a, b)
-        return (
-            LevelSet(tuple(parts), _digits(union, sizes)),
-            np.searchsorted(union, a),
-            np.searchsorted(union, b),
-        )
+        if len(parts) == 1:  # every value is a level, in its order
+            return LevelSet(tuple(parts), (np.arange(sizes[0], dtype=np.int32),)), *_at(mine, theirs)
+        union, at_a, at_b = merged(cross_keys(mine, sizes), cross_keys(theirs, sizes))
+        return LevelSet(tuple(parts), _digits(union, sizes)), at_a, at_b
 
     def labels(self) -> pd.Index:
         """As `GroupingFactor.levels`."""
@@ -135,8 +153,8 @@ class LevelSet:
         return cls(tuple(Levels.unpack(part) for part in saved["parts"]), digits)
 
 
-def _keys(digits, sizes):
-    return digits[0].astype(np.int64) if len(sizes) == 1 else cross_keys(digits, sizes)
+def _at(mine, theirs):
+    return mine[0].astype(np.int64), theirs[0].astype(np.int64)
 
 
 def _digits(keys, sizes):

@@ -224,7 +224,7 @@ def build_plan(
 
 def plan_of(
     formula, source: Source, reml, weights, contrasts, na_action, levels=None, learned=None,
-    look_at=look_through,
+    look_at=look_through, trust=False,
 ):  # fmt: skip
     """The plan of a source, and what was learned for it."""
     parsed = parse_formula(formula)
@@ -240,7 +240,7 @@ def plan_of(
     first = batch.data
     anew = learned is None
     if anew:
-        learned = learn(parsed, source, first, levels, look_at)
+        learned = learn(parsed, source, first, levels, look_at, trust)
     try:
         layout, standardization, spec = _template(parsed, first, learned, weights, contrasts, na_action, anew)
     except DataError as error:

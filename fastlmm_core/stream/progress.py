@@ -9,7 +9,7 @@ EVERY_LINE = 10.0  # and between two lines of a log
 
 
 @contextmanager
-def reporter(progress, total: int | None, done: int = 0, what: str = "fastlmm_core"):
+def reporter(progress, total: int | None, done: int = 0, what: str = "fastlmm_core", unit="rows"):
     """A function that takes the number of rows just read.
 
     Parameters
@@ -18,14 +18,14 @@ def reporter(progress, total: int | None, done: int = 0, what: str = "fastlmm_co
         True draws a bar with tqdm or rich, whichever is installed, in terminals and notebooks, else
         a line on stderr; a callable gets ``(rows so far, rows in all or None)``.
     total, done : rows in all where that is known, and those read by an earlier run.
-    what : name of the pass.
+    what, unit : name of the pass, and of what is counted.
     """
     if progress is None or progress is False:
         yield lambda rows: None
     elif callable(progress):
         yield _counting(progress, total, done)
     else:
-        with _bar(total, done, what) as add:
+        with _bar(total, done, what, unit) as add:
             yield add
 
 
@@ -39,35 +39,35 @@ def _counting(progress, total, done):
     return add
 
 
-def _bar(total, done, what):
+def _bar(*how):
     try:
-        return _tqdm(total, done, what)
+        return _tqdm(*how)
     except ImportError:
         pass
     try:
-        return _rich(total, done, what)
+        return _rich(*how)
     except ImportError:
-        return _line(total, done, what)
+        return _line(*how)
 
 
-def _tqdm(total, done, what):
+def _tqdm(total, done, what, unit):
     from tqdm.auto import tqdm
 
     @contextmanager
     def bar():
-        with tqdm(total=total, initial=done, unit=" rows", unit_scale=True, desc=what) as shown:
+        with tqdm(total=total, initial=done, unit=f" {unit}", unit_scale=True, desc=what) as shown:
             yield shown.update
 
     return bar()
 
 
-def _rich(total, done, what):
+def _rich(total, done, what, unit):
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"), BarColumn(),
-        TextColumn("{task.completed:,.0f} rows, {task.fields[speed]:,.0f} rows/s"), TimeRemainingColumn(),
+        TextColumn(f"{{task.completed:,.0f}} {unit}, {{task.fields[speed]:,.0f}} {unit}/s"), TimeRemainingColumn(),
     )  # fmt: skip
 
     @contextmanager
@@ -87,8 +87,8 @@ def _rich(total, done, what):
 
 
 @contextmanager
-def _line(total, done, what):
-    line = _Line(total, done, what)
+def _line(*how):
+    line = _Line(*how)
     try:
         yield line.add
     finally:
@@ -98,8 +98,8 @@ def _line(total, done, what):
 class _Line:
     """One line on stderr: overwritten in a terminal, a new one now and then elsewhere."""
 
-    def __init__(self, total, done, what):
-        self.total, self.rows, self.first, self.what = total, done, done, what
+    def __init__(self, total, done, what, unit):
+        self.total, self.rows, self.first, self.what, self.unit = total, done, done, what, unit
         self.started = self.shown = perf_counter()
         self.terminal = sys.stderr.isatty()
 
@@ -113,7 +113,7 @@ class _Line:
     def write(self, ending):
         seconds = max(perf_counter() - self.started, 1e-9)
         speed = (self.rows - self.first) / seconds
-        text = f"{self.what}: {self.rows:,} rows, {speed:,.0f} rows/s"
+        text = f"{self.what}: {self.rows:,} {self.unit}, {speed:,.0f} {self.unit}/s"
         if self.total and speed > 0:
             left = max(0.0, (self.total - self.rows) / speed)
             text += f", {self.rows / self.total:.0%}, {left:,.0f} s left"

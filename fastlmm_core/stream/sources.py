@@ -47,6 +47,8 @@ class Source:
     row_bytes : callable columns -> bytes of one row, about.
     files : tuple of File
         What it is made of, where it is made of files.
+    schema : pyarrow.Schema or None
+        Of files.
     """
 
     kind: str
@@ -56,6 +58,7 @@ class Source:
     again: bool = True
     row_bytes: Callable[[list], int] = lambda columns: 8 * len(columns)
     files: tuple = ()
+    schema: Any = None
 
     def batches(self, columns, skip=frozenset(), batch_rows=None) -> Iterator[Batch]:
         """Batches with the columns that are there, sized by bytes."""

@@ -202,7 +202,16 @@ class CrossProducts:
 
 
 def _add(size, *parts):
-    total = np.zeros((size, *parts[0][1].shape[1:]), parts[0][1].dtype)
-    for place, values in parts:
-        total[place] += values
+    parts = sorted(parts, key=lambda part: -len(part[0]))  # a sum of two is the same in both orders
+    (place, values), *others = parts
+    if len(place) == size:  # all levels, so in order
+        total = values.copy()
+    else:
+        total = np.zeros((size, *values.shape[1:]), values.dtype)
+        total[place] = values
+    for place, values in others:
+        if len(place) == size:
+            total += values
+        else:
+            total[place] += values
     return total
