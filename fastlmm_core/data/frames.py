@@ -159,7 +159,7 @@ def _mixture(series):
     counts = kinds.value_counts()
     held = " and ".join(f"{kind.__name__} ({count} rows)" for kind, count in counts.head(3).items())
     texts = series[series.map(lambda value: isinstance(value, str))]
-    shown = f", such as {texts.iloc[0]!r}," if len(texts) and len(counts) > 1 else ""
+    shown = f" (such as {texts.iloc[0]!r})" if len(texts) and len(counts) > 1 else ""
     if any(issubclass(kind, (list, tuple, set, dict, np.ndarray)) for kind in counts.index):
         return f"{held}", "give each value a row or a column of its own"
     if any(issubclass(kind, (complex, np.complexfloating)) for kind in counts.index):

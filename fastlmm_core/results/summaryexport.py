@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.results import render
+from fastlmm_core.results.greattables import great_table
 
 SCHEMA = 1
 """Version of `SummaryExports.to_dict`; raised when a key changes its meaning or goes away."""
@@ -54,6 +55,26 @@ class SummaryExports:
                 f"\\textbf{{{_latex(caption)}}}\n\n\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}"
             )
         return "\n\n".join(parts) + "\n"
+
+    def to_great_tables(self, conf_level: float | None = None):
+        """The summary as a table of the great_tables package.
+
+        Parameters
+        ----------
+        conf_level : float, optional
+            Adds the limits of intervals of the fixed effects.
+
+        Returns
+        -------
+        great_tables.GT
+            Fixed effects, then standard deviations and correlations; every label escaped.  Style it with its
+            own methods.
+
+        Raises
+        ------
+        MissingDependencyError : great_tables is not installed.
+        """
+        return great_table(self._fit, conf_level)
 
     def _sections(self):
         """Lists of lines, and tables as (caption, header, rows of text)."""

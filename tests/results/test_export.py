@@ -2,12 +2,14 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import fastlmm_core as flm
+from fastlmm_core.errors import MissingDependencyError
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +176,34 @@ def test_latex_escapes_and_aligns(sleep):
 
 def test_html_of_the_summary(sleep):
     assert sleep.summary().to_html() == sleep.summary()._repr_html_()
+
+
+def test_great_tables(sleep, line):
+    pytest.importorskip("great_tables")
+    table = sleep.summary().to_great_tables(conf_level=0.9)
+    page = table.as_raw_html()
+    cells = ["Reaction ~ Days + (Days | Subject)", "Fixed effects", "Random effects", "Subject: sd of Days"]
+    cells += ["Subject: correlation of Intercept, Days", "10.47", "5.922", "90% interval", "180 rows"]
+    assert not [cell for cell in cells if cell not in page]
+    low, high = sleep.conf_int(0.1).loc["Days"]
+    assert f"{low:.4g}" in page and f"{high:.4g}" in page
+    assert "Random effects" not in line.summary().to_great_tables().as_raw_html()
+
+
+def test_great_tables_escape_labels():
+    pytest.importorskip("great_tables")
+    evil = "<script>alert(1)</script>"
+    y = np.random.default_rng(1).normal(size=48)
+    data = pd.DataFrame({"<b>y": y, "f": np.tile(["!", evil], 24), "g<i>": np.repeat([*"abcdefgh"], 6)})
+    page = flm.lmer("`<b>y` ~ f + (1 | `g<i>`)", data).summary().to_great_tables().as_raw_html()
+    assert "&lt;script&gt;alert" in page
+    assert not [mark for mark in ("<script", "<b>y", "g<i>", "&amp;lt;") if mark in page]
+
+
+def test_great_tables_that_are_not_installed(sleep, monkeypatch):
+    monkeypatch.setitem(sys.modules, "great_tables", None)
+    with pytest.raises(MissingDependencyError, match="pip install great_tables"):
+        sleep.summary().to_great_tables()
 
 
 def schema(value):
