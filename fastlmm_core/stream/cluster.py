@@ -6,6 +6,7 @@ thread, decoding included, so that a cluster's own count of threads holds.
 
 from functools import partial
 
+from ..data.arrow import pa
 from ..errors import DataError, MissingDependencyError
 from .accumulator import Accumulator
 from .files import shared_out, source_of_files
@@ -16,6 +17,7 @@ from .progress import reporter
 from .sources import Source
 from .statistics import CrossProducts
 
+FAULTS = (OSError,) if pa is None else (OSError, pa.ArrowException)
 FAN_IN = 4  # results merged by one task
 PER_THREAD = 2  # shares of files per thread: fewer have less to merge, more lose less with a worker
 
@@ -98,11 +100,14 @@ def _on_cluster(work, merge, shared, columns, data, source, client, progress, wh
     while len(tasks) > 1:
         groups = [tasks[at : at + FAN_IN] for at in range(0, len(tasks), FAN_IN)]
         tasks = [dask.delayed(_merge, pure=False)(merge, group) for group in groups]
-    if client is None:
-        return dask.compute(tasks[0])[0]
-    if not progress:
-        return client.compute(tasks[0]).result()
-    return _watched(client, tasks[0], leaves, source.rows, progress, what)
+    try:
+        if client is None:
+            return dask.compute(tasks[0])[0]
+        if not progress:
+            return client.compute(tasks[0]).result()
+        return _watched(client, tasks[0], leaves, source.rows, progress, what)
+    except FAULTS as error:  # of Dask's own readers
+        raise DataError(f"a partition cannot be read: {error}") from error
 
 
 def _default_client():

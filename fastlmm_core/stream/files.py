@@ -7,6 +7,7 @@ group and a run can go on after the last file that was complete.
 import glob
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -71,26 +72,69 @@ def source_of_files(found: list[File], shown: str, schema=None, threads: bool = 
 
 
 def open_dataset(dataset) -> Source:
-    """The `Source` of a ``pyarrow.dataset.Dataset``."""
-    schema = dataset.schema
+    """The `Source` of a ``pyarrow.dataset.Dataset``; local Parquet and Arrow files are read as such."""
+    schema, widths = dataset.schema, arrow_widths(dataset.schema)
+    try:
+        fragments = list(dataset.get_fragments())
+    except ValueError:  # of a filtered dataset Arrow tells no fragments
+        fragments = None
+    found = None if fragments is None else _local_files(dataset, fragments)
+    if found:
+        keys = {name for file in found for name, _ in file.partition}
+        inside = pa.schema([field for field in schema if field.name not in keys])
+        return source_of_files(found, f"of a dataset, {found[0].path}, ...", inside)
 
     def read(columns, rows, skip):
-        for fragment in dataset.get_fragments():
-            where = getattr(fragment, "path", "fragment")
-            _check_columns(where, getattr(fragment, "physical_schema", schema), columns, schema, fragment)
-            scanner = fragment.scanner(
-                schema=schema,
-                columns=columns,
-                batch_size=min(rows, 1 << 20),
-                batch_readahead=2,
-                fragment_readahead=1,
-            )
-            narrow = pa.schema([schema.field(name) for name in columns])
+        narrow = pa.schema([schema.field(name) for name in columns])
+        options = {"columns": columns, "batch_size": min(rows, 1 << 20), "batch_readahead": 2}
+        for where, scanner in _scanners(dataset, fragments, columns, rows, options):
             with _faults(where):
-                for table in coalesce(scanner.to_batches(), narrow, rows):
+                for table in coalesce(scanner().to_batches(), narrow, rows):
                     yield Batch(table, where)
 
-    return Source("dataset", list(schema.names), dataset.count_rows(), read, True, arrow_widths(schema))
+    return Source("dataset", list(schema.names), dataset.count_rows(), read, True, widths)
+
+
+def _local_files(dataset, fragments):
+    """The files of a dataset where they are local ones in formats that say their types, else None."""
+    import pyarrow.dataset as ds
+    from pyarrow import fs
+
+    if not isinstance(getattr(dataset, "filesystem", None), fs.LocalFileSystem):
+        return None
+    kind = {ds.ParquetFileFormat: "parquet", ds.IpcFileFormat: "ipc"}.get(type(dataset.format))
+    if kind is None:
+        return None
+    keys = [ds.get_partition_keys(fragment.partition_expression) for fragment in fragments]
+    return [
+        File(fragment.path, kind, tuple(key.items())) for fragment, key in zip(fragments, keys, strict=True)
+    ]
+
+
+def _scanners(dataset, fragments, columns, rows, options):
+    """What is read at once, with its name: some row groups of a Parquet file, another file, or all."""
+    if fragments is None:
+        yield "the filtered dataset", partial(dataset.scanner, **options)
+        return
+    for fragment in fragments:
+        where = getattr(fragment, "path", "fragment")
+        with _faults(where):
+            _check_columns(where, fragment.physical_schema, columns, dataset.schema, fragment)
+            parts = _row_groups(fragment, rows)
+        for place, part in parts:
+            yield f"{where}{place}", partial(part.scanner, schema=dataset.schema, **options)
+
+
+def _row_groups(fragment, rows):
+    if not hasattr(fragment, "row_groups"):
+        return [("", fragment)]
+    runs = _runs(fragment.metadata, [group.id for group in fragment.row_groups], rows)
+    return [(_place(groups), fragment.subset(row_group_ids=groups)) for groups in runs]
+
+
+def _place(groups):
+    first, last = groups[0], groups[-1]
+    return f", row group {first}" if first == last else f", row groups {first} to {last}"
 
 
 def _check_columns(where, physical, columns, schema, fragment):
@@ -316,9 +360,7 @@ def _parquet(path, chosen, columns, kinds, rows, threads):
         chosen = range(file.num_row_groups) if chosen is None else chosen
         for groups in _runs(file.metadata, chosen, rows):
             n = sum(file.metadata.row_group(g).num_rows for g in groups)
-            place = f", row group {groups[0]}"
-            if len(groups) > 1:
-                place = f", row groups {groups[0]} to {groups[-1]}"
+            place = _place(groups)
             with _faults(path, place):
                 if n > 2 * rows:
                     batches = file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=threads)

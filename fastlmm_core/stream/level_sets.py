@@ -12,7 +12,6 @@ from ..formula.saving import pack_index, unpack_index
 from ..formula.spec import GroupSpec
 from .levels import LevelTable, sorted_order
 
-
 SLOTS_PER_LEVEL = 16  # of a table of marks, which is faster than a search up to about here
 
 

@@ -67,7 +67,8 @@ def _rich(total, done, what, unit):
 
     columns = (
         TextColumn("{task.description}"), BarColumn(),
-        TextColumn(f"{{task.completed:,.0f}} {unit}, {{task.fields[speed]:,.0f}} {unit}/s"), TimeRemainingColumn(),
+        TextColumn(f"{{task.completed:,.0f}} {unit}, {{task.fields[speed]:,.0f}} {unit}/s"),
+        TimeRemainingColumn(),
     )  # fmt: skip
 
     @contextmanager

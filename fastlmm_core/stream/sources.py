@@ -171,6 +171,19 @@ def _names(data):
     return [str(name) for name in data.columns]
 
 
+def _readable(tables, what, fault):
+    """The same tables; an error of the library that reads them is a `DataError`."""
+    done = 0
+    kinds = (fault, OSError) if arrow.pa is None else (fault, OSError, arrow.pa.ArrowException)
+    try:
+        for table in tables:
+            yield table
+            done += 1
+    except kinds as error:
+        text = str(error).strip().partition("\n")[0]
+        raise DataError(f"{what} cannot be read after batch {done}: {text}") from error
+
+
 def _sliced(tables, rows, label):
     """Tables of an iterator, numbered, in pieces of at most ``rows``."""
     for at, data in enumerate(tables):
@@ -277,23 +290,32 @@ def _lazy(frame):
     names = frame.collect_schema().names() if hasattr(frame, "collect_schema") else list(frame.columns)
 
     def read(columns, rows, skip):
-        query = frame.select(columns)
-        if hasattr(query, "collect_batches"):
-            tables = query.collect_batches(chunk_size=rows, maintain_order=True)
-        else:
-            tables = query.collect().iter_slices(rows)  # older polars has no batches
-        return _sliced(tables, rows, "batch")
+        def tables():
+            query = frame.select(columns)
+            if hasattr(query, "collect_batches"):
+                yield from query.collect_batches(chunk_size=rows, maintain_order=True)
+            else:
+                yield from query.collect().iter_slices(rows)  # older polars has no batches
+
+        from polars.exceptions import PolarsError
+
+        return _sliced(_readable(tables(), "the lazy frame", PolarsError), rows, "batch")
 
     return Source("lazy frame", names, None, read)
 
 
 def _relation(relation):
     def read(columns, rows, skip):
-        quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
-        query = relation.project(quoted)
-        make = getattr(query, "to_arrow_reader", None) or query.fetch_record_batch
-        reader = make(rows)
-        return _sliced(coalesce(reader, reader.schema, rows), rows, "batch")
+        def tables():
+            quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+            query = relation.project(quoted)
+            make = getattr(query, "to_arrow_reader", None) or query.fetch_record_batch
+            reader = make(rows)
+            yield from coalesce(reader, reader.schema, rows)
+
+        from duckdb import Error
+
+        return _sliced(_readable(tables(), "the DuckDB relation", Error), rows, "batch")
 
     return Source("DuckDB relation", list(relation.columns), None, read)
 
