@@ -1,4 +1,3 @@
-# cython: freethreading_compatible=True
 """Integer keys to level codes, and the scan for values that are not finite."""
 
 import numpy as np

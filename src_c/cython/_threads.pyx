@@ -1,4 +1,3 @@
-# cython: freethreading_compatible=True
 """Threads of OpenMP across fork()."""
 
 cdef extern from "flm_threads.h" nogil:
