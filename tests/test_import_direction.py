@@ -13,7 +13,7 @@ ROOMS = [
 EVERYWHERE = {"errors", "_typing", "archive", "__version__"}
 KERNEL_ROOMS = {"data", "crossprod", "stream", "sparse", "mme"}
 # the front door: names only, or a script that uses the public names
-OUTSIDE = {"__init__", "demo", "cli", "sklearn", "statsmodels"}
+OUTSIDE = {"__init__", "demo", "cli", "sklearn", "statsmodels", "marginaleffects"}
 
 if not PACKAGE.is_dir():
     pytest.skip("the sources are not here: an installed wheel is under test", allow_module_level=True)
