@@ -13,7 +13,7 @@ SOURCES := setup.py pyproject.toml MANIFEST.in \
 	$(shell find fastlmm_core src_c -type f ! -name '*.so' ! -name '*.pyc' 2>/dev/null)
 STAMPS := $(VENV)/.fastlmm_core
 
-.PHONY: demo test lint sanitize valgrind bench wheel-test clean help
+.PHONY: demo test lint sanitize tsan valgrind coverage fuzz bench wheel-test manylinux clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -61,6 +61,20 @@ wheel-test: $(STAMPS)/build
 	cp -r tests pyproject.toml README.md build/wheel-test/run/
 	cd build/wheel-test/run && FASTLMM_REFERENCE=$${FASTLMM_REFERENCE:-$(CURDIR)/../shared/reference} ../venv/bin/pytest $(PYTEST_ARGS)
 
+## make manylinux   wheel with its libgomp inside; README and kernel tests on it, where there is no compiler
+manylinux: $(STAMPS)/wheel
+	rm -rf build/manylinux && mkdir -p build/manylinux/run
+	$(BIN)/python -m build --outdir build/manylinux/dist .
+	PATH="$(BIN):$$PATH" $(BIN)/auditwheel repair -w build/manylinux/wheelhouse build/manylinux/dist/*.whl
+	$(BIN)/auditwheel show build/manylinux/wheelhouse/*.whl
+	$(PYTHON) -m venv build/manylinux/venv
+	build/manylinux/venv/bin/python -m pip install -q --only-binary :all: build/manylinux/wheelhouse/*.whl pytest hypothesis
+	cp -r tests pyproject.toml README.md .ci/import_time.py build/manylinux/run/
+	cd build/manylinux/run && PATH=$(CURDIR)/build/manylinux/venv/bin && ! command -v cc gcc clang \
+	&& python import_time.py && OPENBLAS_NUM_THREADS=1 pytest -q -m "not slow and not reference" $(WHEEL_TESTS)
+WHEEL_TESTS ?= tests/test_readme.py tests/test_packaging.py tests/test_errors.py tests/formula tests/crossprod \
+	tests/mme tests/factorization tests/criterion tests/optimize
+
 ## make clean       remove what the build made, and .venv
 clean:
 	rm -rf build dist *.egg-info .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis
@@ -90,7 +104,7 @@ $(STAMPS)/package: $(WHEEL)/stamp
 	$(BIN)/python -m pip install -q --force-reinstall --no-deps $(WHEEL)/*.whl
 	@mkdir -p $(@D) && touch $@
 
-$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/bench: $(STAMPS)/%: $(STAMPS)/package
+$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/bench $(STAMPS)/coverage $(STAMPS)/wheel: $(STAMPS)/%: $(STAMPS)/package
 	$(BIN)/python -m pip install -q "$$(echo $(WHEEL)/*.whl)[$*$(if $(EXTRAS),$(comma)$(EXTRAS))]"
 	@mkdir -p $(@D) && touch $@
 
