@@ -6,21 +6,24 @@ from fastlmm_core.crossprod.statistics import CrossProducts
 from fastlmm_core.errors import ModelError
 from fastlmm_core.mme.collapsed import CollapsedEngine, can_collapse
 from fastlmm_core.mme.engine import Engine
+from fastlmm_core.mme.forecast import forecast, nested_reason, scout_seconds
+from fastlmm_core.mme.moment_start import moment_ratios
 from fastlmm_core.mme.tree import TreeEngine
 
 SMALL = 300
 """Columns of the Schur complement up to which the dense one takes a millisecond and nothing is counted."""
 
-FULL_FACTOR = 0.5
-"""Share of the lower triangle that the sparse factor fills from which the dense one is as fast."""
-
 NAMES = ("auto", "collapsed", "tree", "crossed", "dense", "sparse", "iterative")
 
-AFFORDABLE_SECONDS = 60.0
-"""Predicted seconds of one exact evaluation above which probes take its place."""
+AFFORDABLE_SECONDS = 100.0
+"""Predicted seconds of one exact step, one thread, above which probes take its place."""
 
-SCOUT_SECONDS = 1.0
-"""From here on a search by probes finds the start of the exact one, if it costs less than two evaluations."""
+CLEARLY = 0.8
+"""The sparse equations are taken where they are predicted to need less than this share of the dense time:
+a factor of other data may fill in more than its count says about time."""
+
+SCOUT_SECONDS = 0.2
+"""From here on a search by probes finds the start of the exact one, if it costs less than two steps."""
 
 
 def choose_engine(cp: CrossProducts, keep, *, engine: str = "auto", n_threads: int = 1) -> Engine:
@@ -49,92 +52,98 @@ def choose_engine(cp: CrossProducts, keep, *, engine: str = "auto", n_threads: i
         engine = "tree"
     chosen: Any
     if engine == "collapsed" or (engine == "auto" and can_collapse(cp)):
-        chosen = CollapsedEngine(cp, keep, n_threads)
-        reason = "one random intercept: levels with the same number of rows are one record"
+        chosen, reason = CollapsedEngine(cp, keep, n_threads), nested_reason(cp, "collapsed")
     elif engine == "tree" or (engine == "auto" and cp.structure == "tree"):
-        chosen = TreeEngine(cp, keep, n_threads)
-        chain = (
-            "one grouping factor" if len(cp.order) == 1 else f"{len(cp.order)} grouping factors, each nested"
-        )
-        reason = f"{chain}: the equations stay block-diagonal"
+        chosen, reason = TreeEngine(cp, keep, n_threads), nested_reason(cp, "tree")
     else:
         chosen, reason = _crossed(cp, keep, engine, n_threads)
+        chosen.moment_ratios = lambda: moment_ratios(cp, keep)
     chosen.reason = reason if engine == "auto" else f"asked for; {reason}"
     return chosen
 
 
 def _crossed(cp: CrossProducts, keep, engine: str, n_threads: int) -> tuple[Engine, str]:
-    """Dense or sparse Schur complement; kernels are imported when they are needed."""
+    """Dense, sparse or no Schur complement; kernels are imported when they are needed."""
+    from fastlmm_core.mme.costs import sizes_of
     from fastlmm_core.mme.crossed import CrossedEngine
-
-    m = sum(cp.levels[f] * len(cp.z[f]) for f in cp.order[1:])
-    if engine in ("crossed", "dense"):
-        return CrossedEngine(cp, keep, n_threads), f"dense Schur complement, m = {m} columns"
-    if engine == "iterative":
-        from fastlmm_core.mme.iterative import IterativeEngine
-
-        return IterativeEngine(cp, keep, n_threads), f"conjugate gradients and probes, m = {m} columns"
-    if engine == "auto" and m <= SMALL:
-        return CrossedEngine(cp, keep, n_threads), f"dense Schur complement: it is small, m = {m} columns"
-
+    from fastlmm_core.mme.iterative import IterativeEngine
     from fastlmm_core.mme.schur_counts import analyse_schur
     from fastlmm_core.mme.sparse_schur import SparseSchurEngine
 
-    analysis = analyse_schur(cp, n_threads, always=engine == "sparse")
-    counts = analysis.counts
-    if engine == "sparse":
-        return SparseSchurEngine(
-            cp, keep, n_threads, analysis
-        ), f"sparse Schur complement: {counts.describe()}"
-    seconds = []
-    if counts.dense_fits:
-        seconds.append(counts.dense_seconds)
-    if counts.sparse_fits:
-        seconds.append(counts.sparse_seconds)
-    if not seconds or min(seconds) > AFFORDABLE_SECONDS:
-        return _iterative(cp, keep, n_threads, counts)
-    if counts.sparse_fits and (not counts.dense_fits or _is_cheaper(counts)):
-        exact: Any = SparseSchurEngine(cp, keep, n_threads, analysis)
-        reason = f"sparse Schur complement: {counts.describe()}"
-    else:
-        exact, reason = CrossedEngine(cp, keep, n_threads), f"dense Schur complement: {counts.describe()}"
-    return exact, reason + _scouted(exact, cp, keep, n_threads, min(seconds))
-
-
-def _iterative(cp: CrossProducts, keep, n_threads: int, counts) -> tuple[Engine, str]:
-    """Probes, where no factorization is affordable."""
-    from fastlmm_core.mme.crossed_arrays import available_bytes
-    from fastlmm_core.mme.iterative import IterativeEngine
-    from fastlmm_core.mme.iterative_arrays import iterative_forecast
-
-    forecast, available = iterative_forecast(cp), available_bytes()
-    words = f"{forecast.bytes / 1e9:.2g} GB, about {forecast.seconds / n_threads:.2g} s"
-    if available is not None and forecast.bytes > available:
-        raise ModelError(
-            f"the equations of the crossed factors do not fit in memory, not even iteratively ({words}): "
-            f"{counts.describe()}"
+    if cp.structure != "crossed":
+        raise ModelError(f"the engine {engine!r} is for crossed grouping factors; these are nested")
+    sizes = sizes_of(cp)
+    if engine in ("crossed", "dense"):
+        return CrossedEngine(cp, keep, n_threads), f"dense Schur complement, m = {sizes.m} columns"
+    if engine == "auto" and sizes.m <= SMALL:
+        return CrossedEngine(cp, keep, n_threads), (
+            f"dense Schur complement: it is small, m = {sizes.m} columns"
         )
-    return IterativeEngine(
-        cp, keep, n_threads
-    ), f"conjugate gradients and probes ({words}): {counts.describe()}"
+    if engine == "iterative":
+        _check_iterative(cp, sizes, None)
+        return IterativeEngine(cp, keep, n_threads), f"conjugate gradients and probes, m = {sizes.m} columns"
+    analysis = analyse_schur(cp, n_threads, always=engine == "sparse")
+    if engine == "sparse":
+        reason = f"sparse Schur complement: {analysis.counts.describe()}"
+        return SparseSchurEngine(cp, keep, n_threads, analysis), reason
+    name, reason = verdict(analysis.counts, sizes)
+    if name == "iterative":
+        _check_iterative(cp, sizes, analysis)
+        return IterativeEngine(cp, keep, n_threads), reason
+    exact: Any = SparseSchurEngine(cp, keep, n_threads, analysis) if name == "sparse" else None
+    if exact is None:
+        exact = CrossedEngine(cp, keep, n_threads)
+    if _is_scouted(analysis.counts, sizes):
+        exact.scout = lambda: _scout(cp, keep, n_threads)
+    return exact, reason
 
 
-def _scouted(exact: Any, cp: CrossProducts, keep, n_threads: int, seconds: float) -> str:
-    """Let a search by probes find the start where that is cheaper; the reason says so."""
-    from fastlmm_core.mme.iterative_arrays import iterative_forecast
+def _scout(cp: CrossProducts, keep, n_threads: int) -> Engine:
+    """The engine whose search finds the start of an exact one."""
+    from fastlmm_core.mme.iterative import IterativeEngine
 
-    if seconds < SCOUT_SECONDS or iterative_forecast(cp).seconds > 2.0 * seconds:
-        return ""
-
-    def scout():
-        from fastlmm_core.mme.iterative import IterativeEngine
-
-        return IterativeEngine(cp, keep, n_threads)
-
-    exact.scout = scout
-    return "; started from probes"
+    engine: Any = IterativeEngine(cp, keep, n_threads)
+    engine.moment_ratios = lambda: moment_ratios(cp, keep)
+    return engine
 
 
-def _is_cheaper(counts) -> bool:
-    """The sparse equations are clearly cheaper."""
-    return counts.density_L < FULL_FACTOR and counts.sparse_seconds < 0.8 * counts.dense_seconds
+def verdict(counts, sizes) -> tuple[str, str]:
+    """The engine for crossed factors with these counts, and why; predictions for one thread decide."""
+    if sizes.m <= SMALL:
+        return "dense", f"dense Schur complement: it is small, m = {sizes.m} columns"
+    name, seconds = _exact(counts)
+    figures = counts.describe()
+    if name is None or seconds > AFFORDABLE_SECONDS:
+        why = "no factor fits in memory" if name is None else f"a factor takes {seconds:.2g} s"
+        return "iterative", f"conjugate gradients and probes: {why}; {figures}"
+    started = "; started from probes" if _is_scouted(counts, sizes) else ""
+    return name, f"{name} Schur complement: {figures}{started}"
+
+
+def _exact(counts) -> tuple[str | None, float]:
+    """The cheaper exact engine that fits, and its predicted seconds per step."""
+    if counts.sparse_fits and (
+        not counts.dense_fits or counts.sparse_seconds < CLEARLY * counts.dense_seconds
+    ):
+        return "sparse", counts.sparse_seconds
+    return ("dense", counts.dense_seconds) if counts.dense_fits else (None, float("inf"))
+
+
+def _is_scouted(counts, sizes) -> bool:
+    """Whether a search by probes finds the start of the exact one."""
+    seconds = _exact(counts)[1]
+    return seconds >= SCOUT_SECONDS and scout_seconds(sizes) <= 2.0 * seconds
+
+
+def _check_iterative(cp: CrossProducts, sizes, analysis) -> None:
+    """Raise ModelError, with the figures of all engines, where not even conjugate gradients fit."""
+    from fastlmm_core.mme import crossed_arrays
+    from fastlmm_core.mme.iterative_arrays import iterative_bytes
+
+    needed, available = iterative_bytes(sizes), crossed_arrays.available_bytes()
+    if available is not None and needed > available:
+        table = forecast(cp, engine="iterative", analysis=analysis)
+        raise ModelError(
+            f"the equations of the crossed factors need {needed / 1e9:.3g} GB iteratively, and "
+            f"{available / 1e9:.3g} GB are available\n{table}"
+        )

@@ -1,4 +1,4 @@
-"""`CrossProducts` of crossed factors -> the arrays of the iterative kernels, and what they will cost."""
+"""`CrossProducts` of crossed factors -> the arrays of the iterative kernels, and their size."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,12 @@ from fastlmm_core._kernels._iterative import MAX_K
 from fastlmm_core._typing import Float, Int64
 from fastlmm_core.crossprod.statistics import CrossProducts
 from fastlmm_core.errors import ModelError
+from fastlmm_core.mme.costs import LANES, Sizes
 from fastlmm_core.mme.crossed_arrays import check_pairs
-
-LANES = 16
-"""Columns that one product with the Schur complement takes at a time."""
 
 MAX_CHUNKS = 64
 SUMS_BYTES = 96 << 20
 """All private sums of the pieces of leaf levels together."""
-
-PRODUCT_SECONDS = 3e-10
-"""Per entry of N, column and product with N or its transpose, one thread: measured at 1M to 28M pairs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,27 +142,8 @@ def _column_cuts(cost, offset, width) -> Int64:
     return np.unique(offset[f] + (cuts - offset[f]) // width[f] * width[f])
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What a fit will need: ``bytes`` beyond the cross-products, rough ``seconds`` on one thread."""
-
-    bytes: int
-    seconds: float
-
-
-def iterative_forecast(cp: CrossProducts, probes: int = 50) -> Forecast:
-    """From sizes alone, for about 6 evaluations with few probes, 2 with all, and 7 iterations in each."""
-    leaf, stacked = cp.order[0], cp.order[1:]
-    k, u = len(cp.z[leaf]), cp.C.shape[0]
-    pairs = sum(len(cp.pairs[leaf, f].indices) * len(cp.z[f]) for f in stacked)
-    own = 2 * sum(
-        len(pair.indices) * len(cp.z[f]) * len(cp.z[g])
-        for (f, g), pair in cp.pairs.items()
-        if leaf not in (f, g)
-    )
-    m = sum(cp.levels[f] * len(cp.z[f]) for f in stacked)
-    buffers = (level_chunks(pairs, m) + 14) * 8 * LANES * m
-    per_level = 8 * k * (4 * k + 4 * u + LANES)
-    columns = len(stacked) * (6 * LANES + 2 * probes) + 8 * 16
-    seconds = PRODUCT_SECONDS * 7 * columns * (2 * pairs * k + own + 4 * m)
-    return Forecast(int(pairs * (8 * k + 4) + own * 12 + buffers + cp.levels[leaf] * per_level), seconds)
+def iterative_bytes(sizes: Sizes) -> int:
+    """Memory that the engine allocates besides the cross-products."""
+    buffers = (level_chunks(sizes.entries, sizes.m) + 14) * 8 * LANES * sizes.m
+    per_level = 8 * sizes.k * (4 * sizes.k + 4 * sizes.u + LANES)
+    return int(sizes.entries * (8 * sizes.k + 4) + sizes.own * 12 + buffers + sizes.levels * per_level)

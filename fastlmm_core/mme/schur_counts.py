@@ -8,6 +8,7 @@ from fastlmm_core._kernels._crossed import transpose_entries
 from fastlmm_core._kernels._schur import Meeting
 from fastlmm_core._typing import Int32
 from fastlmm_core.crossprod.statistics import CrossProducts
+from fastlmm_core.mme import costs
 from fastlmm_core.mme.crossed_arrays import available_bytes, check_pairs, dense_bytes, merge_rows
 from fastlmm_core.sparse.ordering import MINIMUM_DEGREE, BlockPattern
 from fastlmm_core.sparse.symbolic import Symbolic, analyse_pattern
@@ -18,21 +19,9 @@ SAMPLE = 200
 DENSE_SHARE = 0.5
 """Share of entries from which S is taken to be dense without looking further: its factor is denser still."""
 
-DENSE_RATE = 80e9
-"""Flops per second of a dense factor and inverse, two cores; a sparse one has less for the second to do."""
-
-SPARSE_RATE = 30e9
-"""Flops per second of a supernodal factor and selected inverse."""
-
 LEAST_SECONDS = 5.0
 """Least conceivable seconds of a sparse factor from which S is not looked at: it fills in to many times
 that, and ordering it alone takes longer."""
-
-ENTRY_SECONDS = 1.5e-9
-"""Seconds per multiplication of the sparse assembly."""
-
-STORED_SECONDS = 6e-9
-"""Seconds per number of the factor that is moved rather than multiplied."""
 
 BYTES_PER_ENTRY = 40
 """Of S: its values, their places, the inverse, the pattern and its ordering."""
@@ -45,7 +34,7 @@ class SchurCounts:
     ``m`` columns; ``work`` the sum over leaf levels of degree^2 / 2 (entries added
     into S); ``nnz_S`` entries of S's lower triangle, estimated from a sample where
     ``exact`` is False; ``nnz_L`` and ``flops`` of its factor, None where S was not
-    looked at; bytes and seconds of the two engines.
+    looked at; bytes of the two engines, and their seconds on one thread.
     """
 
     m: int
@@ -122,11 +111,12 @@ def analyse_schur(
     estimate = meeting.count(sample).mean() * units * (width.astype(float) ** 2).mean()
     nnz_S = int(max(estimate, m))
     bytes_dense, available = dense_bytes(cp, m), available_bytes()
-    seconds_dense = ENTRY_SECONDS * 2 * work + float(m) ** 3 / DENSE_RATE
+    sizes = costs.sizes_of(cp)
+    seconds_dense = costs.dense_seconds(sizes)
     facts = dict(m=m, work=work, dense_bytes=bytes_dense, dense_seconds=seconds_dense, available=available)
     too_large = available is not None and BYTES_PER_ENTRY * nnz_S > available
     # a factor has at least the entries of S, and the sum of c_j^2 over its columns is at least nnz^2 / m
-    too_slow = 3.0 * nnz_S * (nnz_S / m) / SPARSE_RATE > LEAST_SECONDS
+    too_slow = costs.FLOP * nnz_S * (nnz_S / m) > LEAST_SECONDS
     if too_large or not always and (nnz_S > DENSE_SHARE * 0.5 * m * m or too_slow):
         counts = SchurCounts(
             nnz_S=nnz_S, exact=False, nnz_L=None, flops=None, sparse_bytes=None, sparse_seconds=None, **facts
@@ -140,8 +130,7 @@ def analyse_schur(
         nnz_L=symbolic.nnz,
         flops=symbolic.flops,
         sparse_bytes=sparse_bytes(cp, symbolic),
-        sparse_seconds=2 * ENTRY_SECONDS * work
-        + 3 * (symbolic.flops / SPARSE_RATE + STORED_SECONDS * symbolic.nnz),
+        sparse_seconds=costs.sparse_seconds(sizes, pattern.n_values, symbolic.nnz, symbolic.flops),
         **facts,
     )
     return SchurAnalysis(counts, symbolic)

@@ -77,6 +77,11 @@ def starting_factors(
     if number == 0 and start is not None:
         Lambda = theta_map.to_Lambda(start)
         return [nonzero(Lambda[b.factor][b.rows, b.rows]) for b in theta_map.blocks]
+    moments = getattr(objective.engine, "moment_ratios", None)
+    if number == 0 and moments is not None and objective.work > SMALL_WORK:
+        ratios = moments()  # of scalar crossed effects, closer than what an evaluation elsewhere gives
+        if ratios is not None:
+            return [np.full((1, 1), np.sqrt(ratios[b.factor])) for b in theta_map.blocks]
     if number < 2:
         return improved(objective, theta_map, 1.0 if number == 0 else 0.1)
     rng = np.random.default_rng((seed, number))

@@ -8,8 +8,8 @@ from fastlmm_core.errors import ModelError, NumericalError
 from fastlmm_core.mme import iterative
 from fastlmm_core.mme.choose import choose_engine
 from fastlmm_core.mme.crossed import CrossedEngine
+from fastlmm_core.mme.forecast import forecast
 from fastlmm_core.mme.iterative import IterativeEngine
-from fastlmm_core.mme.iterative_arrays import iterative_forecast
 from fastlmm_core.mme.probes import controlled, probe_sets, second_order_log
 
 RNG = np.random.default_rng
@@ -214,8 +214,8 @@ def test_choice_and_refusals():
         engine.moments()
     with pytest.raises(NumericalError, match="not finite"):
         engine.factorize([np.array([[np.nan]]), np.eye(1)])
-    forecast = iterative_forecast(cp)
-    assert forecast.bytes > 0 and forecast.seconds > 0
+    row = forecast(cp).row("iterative")
+    assert row.bytes > 0 and row.step_seconds > 0
     tree = statistics(X, y, [factors[0]])
     with pytest.raises((ModelError, ValueError)):
         choose_engine(tree, np.arange(3), engine="iterative")

@@ -146,7 +146,7 @@ def test_a_large_exact_search_starts_from_probes(monkeypatch):
     data, formula = ratings(20_000, 2000, 400), "y ~ x + (1 | user) + (1 | item)"
     plain = flm.lmer(formula, data)
     monkeypatch.setattr(choose, "SCOUT_SECONDS", 0.0)
-    monkeypatch.setattr("fastlmm_core.mme.iterative_arrays.PRODUCT_SECONDS", 0.0)
+    monkeypatch.setattr(choose, "scout_seconds", lambda sizes: 0.0)
     scouted = flm.lmer(formula, data)
     np.testing.assert_allclose(scouted._estimates.theta, plain._estimates.theta, rtol=1e-6)
     assert scouted.convergence.n_gradients < plain.convergence.n_gradients
