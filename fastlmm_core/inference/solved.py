@@ -50,10 +50,24 @@ class SolvedModel:
         self._covariances: dict[int, np.ndarray] = {}
 
     def __reduce__(self):
-        """Copies and pickles hold the results, not the engine."""
+        """Copies and pickles hold the results, and small statistics from which the engine is made again."""
+        from fastlmm_core.inference.stored import SMALL_BYTES, pack, restore, statistics_bytes
+
         covariances = tuple(self.conditional_covariance(f) for f in range(len(self.theta_map.k)))
         adjustment = vars(self).get("kenward_roger")
-        return StoredModel, (self.estimates, self.calculus, self.random_effects, covariances, adjustment)
+        results = (self.estimates, self.calculus, self.random_effects, covariances, adjustment)
+        if self.objective.engine.name == "iterative" or statistics_bytes(self.products) > SMALL_BYTES:
+            return StoredModel, results
+        return restore, (pack(self), results)
+
+    def with_results(self, stored: "StoredModel") -> "SolvedModel":
+        """Itself, with what had been computed before it was stored."""
+        found = {"calculus": stored.calculus, "random_effects": stored.random_effects}
+        if stored.adjustment is not None:
+            found["kenward_roger"] = stored.adjustment
+        self.__dict__.update(found)
+        self._covariances.update(enumerate(stored.covariances))
+        return self
 
     @cached_property
     def calculus(self) -> VarianceCalculus:
@@ -113,7 +127,8 @@ class StoredModel:
         """As computed before the fit was saved."""
         if self.adjustment is None:
             raise DataError(
-                "this file holds no Kenward-Roger covariance: call cov_params('kenward-roger') before save"
+                "this file holds no Kenward-Roger covariance: call cov_params('kenward-roger') before save, "
+                "or save with statistics=True"
             )
         return self.adjustment
 

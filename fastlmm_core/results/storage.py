@@ -10,7 +10,8 @@ from fastlmm_core.formula.spec import DesignSpec, pack_index, unpack_index
 from fastlmm_core.inference.estimates import Estimates, VarianceCalculus
 from fastlmm_core.inference.kenward_roger import KenwardRoger
 from fastlmm_core.inference.ols import LeastSquares
-from fastlmm_core.inference.solved import StoredModel
+from fastlmm_core.inference.solved import SolvedModel, StoredModel
+from fastlmm_core.inference.stored import SMALL_BYTES, pack, statistics_bytes, unpack
 from fastlmm_core.optimize.certificate import Certificate, Step
 from fastlmm_core.results.facts import LinearFacts, MixedFacts, RowCount, Term
 from fastlmm_core.results.fit import LMMResults
@@ -22,22 +23,29 @@ KENWARD_ROGER = ("Phi", "adjusted", "W", "P")
 ESTIMATE_VALUES = ("reml", "n", "r2", "logdet_V0", "logdet_XX", "sum_log_weights")
 
 
-def save(fit, path) -> None:
+def save(fit, path, statistics: bool | None = None) -> None:
     """Write a fit to one file.
 
     Parameters
     ----------
     fit : LMMResults or LMResults
     path : str or path-like
+    statistics : bool, optional
+        Whether the sums over the rows by level go into the file; by default where they take at most
+        32 MB.  With them a loaded fit answers everything that needs no rows: errors of predictions,
+        profiles, bootstrap, `ranova`, Kenward-Roger.  A fit by probes has none.
 
     Notes
     -----
     The file holds estimates, random effects with their covariances, degrees of
-    freedom, and what `predict` needs, but no data rows.  Arrays and JSON only:
-    reading it cannot execute code.
+    freedom, and what `predict` needs, but no data rows: its size does not depend on their number.
+    Arrays and JSON only: reading it cannot execute code.
     """
     if isinstance(fit, LMMResults):
         values, arrays = _mixed_parts(fit)
+        stored = _statistics(fit, statistics)
+        if stored is not None:
+            values["statistics"] = stored
     elif isinstance(fit, LMResults):
         values, arrays = _linear_parts(fit)
     else:
@@ -150,7 +158,7 @@ def _mixed_fit(values: dict, arrays: dict) -> LMMResults:
         terms=tuple(arrays[f"term{t}"] for t in range(len(facts.terms))),
     )
     _check_shapes(facts, estimates, arrays)
-    solved = StoredModel(
+    solved: StoredModel | SolvedModel = StoredModel(
         estimates,
         VarianceCalculus(
             arrays["information"], arrays["covariance"], arrays["jacobian"], arrays.get("to_theta")
@@ -159,6 +167,9 @@ def _mixed_fit(values: dict, arrays: dict) -> LMMResults:
         tuple(arrays[f"condcov{f}"] for f in range(len(facts.factors))),
         KenwardRoger(*(arrays[f"kr_{name}"] for name in KENWARD_ROGER)) if "kr_W" in arrays else None,
     )
+    if "statistics" in values:
+        _check_statistics(facts, values["statistics"])
+        solved = unpack(values["statistics"], estimates).with_results(solved)
     ended = dict(values["convergence"])
     ended["boundary"] = tuple(ended["boundary"])
     ended["trace"] = [Step(*step) for step in ended["trace"]]
@@ -166,6 +177,19 @@ def _mixed_fit(values: dict, arrays: dict) -> LMMResults:
     rows = AbsentRows(known | _kept_triangle(arrays))
     spec = DesignSpec.from_dict(values["spec"])
     return LMMResults(facts, solved, Certificate(**ended), rows, spec, values["timings"])
+
+
+def _check_statistics(facts: MixedFacts, stored: dict) -> None:
+    """ValueError where the statistics are those of another model."""
+    columns = [len(facts.factor_columns(f)) for f in range(len(facts.factors))]
+    terms = [[term.factor, len(term.names)] for term in facts.terms]
+    if (
+        list(stored["levels"]) != [len(levels) for levels in facts.levels]
+        or [len(z) for z in stored["z"]] != columns
+        or [[f, q] for f, _, q in stored["blocks"]] != terms
+        or len(stored["x"]) != len(facts.coefficients)
+    ):
+        raise ValueError("the statistics do not belong to the model")
 
 
 def _check_shapes(facts: MixedFacts, estimates: Estimates, arrays: dict) -> None:
@@ -181,6 +205,18 @@ def _check_shapes(facts: MixedFacts, estimates: Estimates, arrays: dict) -> None
     for name, shape in expected.items():
         if arrays[name].shape != shape:
             raise ValueError(f"array {name!r} has shape {arrays[name].shape}, not {shape}")
+
+
+def _statistics(fit: LMMResults, wanted: bool | None) -> dict | None:
+    """What `inference.stored` keeps of the equations, or None."""
+    solved = fit._solved
+    known = isinstance(solved, SolvedModel) and fit._facts.engine != "iterative"
+    if wanted and not known:
+        why = "was made by probes" if isinstance(solved, SolvedModel) else "has lost them"
+        raise DataError(f"save cannot store the statistics: this fit {why}")
+    if not known or wanted is False:
+        return None
+    return pack(solved) if wanted or statistics_bytes(solved.products) <= SMALL_BYTES else None
 
 
 def _linear_parts(fit: LMResults) -> tuple[dict, dict]:

@@ -70,13 +70,84 @@ def test_a_loaded_fit_can_be_saved_again(pair, tmp_path):
     assert str(flm.load(tmp_path / "again").summary()) == str(pair[0].summary())
 
 
+ANSWERS = {
+    "prediction errors": lambda f, d: f.predict(d, se=True),
+    "prediction intervals": lambda f, d: f.predict(d, interval="observation"),
+    "new rows of a cluster": lambda f, d: f.predict(d.iloc[:2], condition_on=d.iloc[2:5], se=True),
+    "profile": lambda f, d: f.profile("theta_").conf_int(),
+    "bootstrap": lambda f, d: f.bootstrap(5, seed=3).draws,
+    "bootstrap of a statistic": lambda f, d: f.bootstrap(2, seed=3, statistic=lambda g: g.sigma).draws,
+    "ranova": lambda f, d: f.ranova(),
+    "kenward-roger": lambda f, d: f.cov_params("kenward-roger"),
+    "types": lambda f, d: f.anova(1),
+    "contrast": lambda f, d: f.contrast("Intercept", ddf="kenward-roger"),
+    "reliability": lambda f, d: next(iter(f.reliability().values())),
+    "effects": lambda f, d: f.ranef_table(),
+    "joint": lambda f, d: f.joint_cov(),
+    "likelihoods": lambda f, d: flm.anova(f, flm.lm(f"{f.response_name} ~ 1", d)),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_loaded_fit_answers_what_needs_no_rows(pair, name):
+    fit, loaded, frame, _ = pair
+    pd.testing.assert_frame_equal(ANSWERS[name](loaded, frame), ANSWERS[name](fit, frame), check_exact=True)
+    copied = pickle.loads(pickle.dumps(fit))
+    pd.testing.assert_frame_equal(ANSWERS[name](copied, frame), ANSWERS[name](fit, frame), check_exact=True)
+
+
+def test_the_file_does_not_grow_with_the_rows(tmp_path):
+    rng, sizes = np.random.default_rng(5), []
+    for each in (5, 500):
+        frame = pd.DataFrame({"g": np.arange(20).repeat(each), "x": rng.normal(size=20 * each)})
+        frame["y"] = rng.normal(size=20)[frame["g"]] + rng.normal(size=len(frame))
+        path = tmp_path / f"{each}"
+        flm.save(flm.lmer("y ~ x + (x | g)", frame), path, statistics=True)
+        sizes.append(path.stat().st_size)
+    assert sizes[1] < 1.1 * sizes[0]
+
+
+def test_forged_statistics_are_refused(pair, tmp_path):
+    from fastlmm_core.archive import put_arrays, read_archive, take_arrays, write_archive
+
+    def forge(change):
+        values, arrays = read_archive(pair[3])
+        values = put_arrays(values, arrays)
+        change(values["statistics"])
+        arrays = {name: array for name, array in arrays.items() if not name.startswith("values.statistics")}
+        write_archive(tmp_path / "forged", take_arrays(values, arrays, "values"), arrays)
+        with pytest.raises(flm.DataError):
+            flm.load(tmp_path / "forged")
+
+    forge(lambda s: s.update(y=99))
+    forge(lambda s: s["z"].__setitem__(0, s["z"][0] + 50))
+    forge(lambda s: s.update(C=s["C"][:-1]))
+    forge(lambda s: s.update(R=[R[:-1] for R in s["R"]]))
+    forge(lambda s: s.update(order=[0] * (1 + len(s["order"]))))
+    forge(lambda s: s.update(structure="none"))
+    forge(lambda s: s.update(engine="perpetual"))
+    forge(lambda s: s.update(levels=[level + 1 for level in s["levels"]]))
+    forge(lambda s: s.update(kept=s["kept"] + 7))
+    if pair[0]._solved.products.parent:
+        forge(lambda s: s["parent"].__setitem__(0, s["parent"][0] + 1000))
+    if pair[0]._solved.products.pairs:
+        forge(lambda s: s["pairs"][0].__setitem__(3, s["pairs"][0][3] - 5))
+        forge(lambda s: s["pairs"][0].__setitem__(2, s["pairs"][0][2][::-1].copy()))
+
+
 def test_kenward_roger_is_kept_when_it_was_computed(pair, tmp_path):
     fit, loaded, frame, _ = pair
+    flm.save(flm.lmer(fit.formula, frame), tmp_path / "bare", statistics=False)
+    loaded = flm.load(tmp_path / "bare")
+    with pytest.raises(flm.DataError, match="profile needs the statistics"):
+        loaded.profile()
+    with pytest.raises(flm.DataError, match="has lost them"):
+        flm.save(loaded, tmp_path / "lost", statistics=True)
     with pytest.raises(flm.DataError, match="before save"):
         loaded.cov_params("kenward-roger")
     again = flm.lmer(fit.formula, frame)
     limits = again.conf_int(method="kenward-roger")
-    flm.save(again, tmp_path / "kr")
+    flm.save(again, tmp_path / "kr", statistics=False)
     pd.testing.assert_frame_equal(flm.load(tmp_path / "kr").conf_int(method="kenward-roger"), limits)
 
 
