@@ -21,16 +21,23 @@ def describe(plan) -> str:
         if piece.levels is not None:
             line("levels", f"{piece.piece}: {len(piece.levels)} known: {_some(map(str, piece.levels))}")
     for name in plan.group_names:
-        line("levels", f"{name}: numbered in the stream")
+        expected = plan.expected.get(name)
+        how = "" if expected is None else f", about {expected.levels:,} ({expected.how})"
+        line("levels", f"{name}: numbered in the stream{how}")
     if spec.weights is not None:
         line("weights", spec.weights)
     size = "an unknown number of rows" if plan.rows is None else f"{plan.rows:,} rows"
     total = "" if plan.rows is None else f", {_bytes(plan.rows * plan.row_bytes)} to decode"
     line("data", f"{plan.source}: {size}, {len(plan.columns)} columns{total}")
-    u = len(layout.columns)
-    for name, k in zip(plan.group_names, layout.k, strict=True):
-        line("memory", f"{_bytes(8 * (k * u + 1) * 10**6)} per million levels of {name}")
+    if plan.learned:
+        line("first pass", f"over the columns of {_some(plan.learned)} alone, for levels and transforms")
+    found = plan.forecast()
+    line("memory", f"up to {_bytes(found.peak)}, of which {_bytes(found.batches)} are rows in hand")
     line("engine", _engine(plan))
+    else:
+        first, *others = str(plan.engines).splitlines()
+        line("engines", first)
+        lines += [" " * 13 + other for other in others]
     if plan.rows is not None:
         line("time", f"about {max(plan.rows / ROWS_PER_SECOND, 0.1):.1f} s for the pass, from rows alone")
     return "\n".join(lines)
@@ -39,9 +46,7 @@ def describe(plan) -> str:
 def _engine(plan):
     if len(plan.groups) == 1:
         return "tree: one grouping factor is block-diagonal"
-    return (
-        "tree if the grouping factors turn out nested, else crossed: pairs of levels are counted in the pass"
-    )
+    return "tree if the factors turn out nested, else crossed, whose matrices come on top: the pass tells"
 
 
 def _some(names, most=8):

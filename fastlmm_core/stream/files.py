@@ -15,6 +15,7 @@ from ..data.arrow import pa
 from ..errors import DataError, MissingDependencyError
 from .sources import Batch, Source, arrow_widths, coalesce
 
+MAPPED_BYTES = 512 << 20  # larger files are read piece by piece
 FORMATS = {
     ".parquet": "parquet", ".pq": "parquet", ".parq": "parquet",
     ".arrow": "ipc", ".feather": "ipc", ".ipc": "ipc",
@@ -68,7 +69,11 @@ def source_of_files(found: list[File], shown: str, schema=None, threads: bool = 
             if identity not in skip:
                 yield from _read(file, columns, kinds, batch_rows, identity, threads)
 
-    return Source(f"files {shown}", names, rows, read, True, arrow_widths(schema), tuple(found), schema)
+    mapped = max((_size(f.path) for f in found if f.format != "csv" and _mapped(f.path)), default=0)
+    return Source(
+        f"files {shown}", names, rows, read, True, arrow_widths(schema), tuple(found), schema,
+        lambda name: _span(found, name), mapped,
+    )  # fmt: skip
 
 
 def open_dataset(dataset) -> Source:
@@ -258,6 +263,28 @@ def _count(files):
     return total
 
 
+def _span(files, name):
+    """Range of a column of whole numbers by the statistics of Parquet files; None where one has none."""
+    import pyarrow.parquet as pq
+
+    low, high = [], []
+    for file in files:
+        try:
+            metadata = pq.read_metadata(file.path) if file.format == "parquet" else None
+        except (pa.ArrowException, OSError):
+            return None
+        if metadata is None or name not in metadata.schema.names:
+            return None
+        at = metadata.schema.names.index(name)
+        for group in range(metadata.num_row_groups):
+            found = metadata.row_group(group).column(at).statistics
+            if found is None or not found.has_min_max or not isinstance(found.min, int):
+                return None
+            low.append(found.min)
+            high.append(found.max)
+    return max(high) - min(low) + 1 if low else None
+
+
 def _kind(kind):
     """Types that a column may have in different files without being another column."""
     if pa.types.is_dictionary(kind):
@@ -328,8 +355,17 @@ def _numbered(reader):
         yield reader.get_batch(at)
 
 
+def _mapped(path):
+    """Whether a file is small enough to be seen as memory: its pages count as memory of the process."""
+    return _size(path) <= MAPPED_BYTES
+
+
+def _size(path):
+    return os.stat(path).st_size if os.path.exists(path) else 0
+
+
 def _ipc(path):
-    stream = pa.memory_map(path)
+    stream = pa.memory_map(path) if _mapped(path) else pa.OSFile(path)
     try:
         return pa.ipc.open_file(stream)
     except pa.ArrowInvalid:
@@ -354,7 +390,7 @@ def _parquet(path, chosen, columns, kinds, rows, threads):
     import pyarrow.parquet as pq
 
     with _faults(path):
-        file = pq.ParquetFile(path, memory_map=True)
+        file = pq.ParquetFile(path, memory_map=_mapped(path))
     with file:
         _check(path, file.schema_arrow, columns, kinds)
         chosen = range(file.num_row_groups) if chosen is None else chosen

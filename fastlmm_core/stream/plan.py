@@ -6,7 +6,7 @@ statistics of the same coordinates, and these add up.
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from ..formula.parse import parse_formula
 from ..formula.reader import RowReader
 from ..formula.spec import DesignSpec
 from .columns import check_columns, needed_columns, piece_names
+from .forecast import Expected, Forecast, expected_levels, forecast
 from .learn import Learned, learn
 from .look import look_through
 from .sources import Source, open_source
@@ -52,6 +53,11 @@ class Plan:
         Rows of the data, where known.
     learned : tuple of str
         Parts of the formula whose levels or transforms took a first pass, over their columns alone.
+    expected : dict of str to Expected
+        Per grouping factor the number of levels to expect in all rows, and how that is known.
+    engines : Forecasts or None
+        What each engine that applies would need, and which is taken and why; None where pairs of levels
+        are still to be counted.  JSON leaves it out.
 
     Notes
     -----
@@ -72,6 +78,9 @@ class Plan:
     row_bytes: int = 0
     data_name: str | None = None
     learned: tuple[str, ...] = ()
+    expected: dict[str, Expected] = field(default_factory=dict)
+    mapped_bytes: int = 0
+    engines: object | None = None
     _cache: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -124,6 +133,21 @@ class Plan:
             checkpoint=checkpoint,
         )
 
+    def forecast(self, levels: dict | None = None) -> Forecast:
+        """Memory that the pass and the fit will take.
+
+        Parameters
+        ----------
+        levels : dict of str to int, optional
+            Grouping factor -> number of levels, where more is known than the plan could see.
+
+        Returns
+        -------
+        Forecast
+            Bytes beyond what the process holds before: ``batches``, ``statistics``, ``fit``, ``peak``.
+        """
+        return forecast(self, levels)
+
     def to_json(self) -> str:
         """The plan as text, to be shared; numbers survive exactly."""
         return json.dumps(self.to_dict())
@@ -175,6 +199,8 @@ class Plan:
                 "row_bytes": self.row_bytes,
                 "data_name": self.data_name,
                 "learned": list(self.learned),
+                "expected": {name: asdict(found) for name, found in self.expected.items()},
+                "mapped_bytes": self.mapped_bytes,
             }
         )
 
@@ -202,6 +228,8 @@ class Plan:
             layout=layout,
             columns=tuple(saved["columns"]),
             learned=tuple(saved.get("learned", ())),
+            expected={name: Expected(**found) for name, found in saved.get("expected", {}).items()},
+            mapped_bytes=int(saved.get("mapped_bytes", 0)),
             **{name: saved[name] for name in names},
         )
 
@@ -261,6 +289,8 @@ def plan_of(
         row_bytes=int(source.row_bytes(columns)),
         data_name=getattr(first, "attrs", {}).get("name"),
         learned=learned.passed,
+        expected=expected_levels(_groups(parsed), first, source, parsed),
+        mapped_bytes=source.mapped_bytes,
     )
     return plan, learned
 

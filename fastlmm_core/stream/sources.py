@@ -49,6 +49,10 @@ class Source:
         What it is made of, where it is made of files.
     schema : pyarrow.Schema or None
         Of files.
+    span : callable name -> largest less smallest value of a column of whole numbers, plus 1, where the
+        source tells that without reading, else None.
+    mapped_bytes : int
+        Of the largest file that is seen as memory while it is read.
     """
 
     kind: str
@@ -59,13 +63,20 @@ class Source:
     row_bytes: Callable[[list], int] = lambda columns: 8 * len(columns)
     files: tuple = ()
     schema: Any = None
+    span: Callable[[str], int | None] = lambda name: None
+    mapped_bytes: int = 0
 
     def batches(self, columns, skip=frozenset(), batch_rows=None) -> Iterator[Batch]:
         """Batches with the columns that are there, sized by bytes."""
         columns = [name for name in self.names if name in set(columns)]
         if batch_rows is None:
-            batch_rows = min(max(BATCH_BYTES // max(1, self.row_bytes(columns)), MIN_ROWS), MAX_ROWS)
+            batch_rows = batch_rows_of(self.row_bytes(columns))
         return self.read(columns, int(batch_rows), skip)
+
+
+def batch_rows_of(row_bytes: int) -> int:
+    """Rows of a batch, by their bytes."""
+    return min(max(BATCH_BYTES // max(1, row_bytes), MIN_ROWS), MAX_ROWS)
 
 
 def is_stream(data) -> bool:
