@@ -22,7 +22,7 @@ def describe(plan) -> str:
             line("levels", f"{piece.piece}: {len(piece.levels)} known: {_some(map(str, piece.levels))}")
     for name in plan.group_names:
         expected = plan.expected.get(name)
-        how = "" if expected is None else f", about {expected.levels:,} ({expected.how})"
+        how = "" if expected is None else f", {expected.levels:,} expected ({expected.how})"
         line("levels", f"{name}: numbered in the stream{how}")
     if spec.weights is not None:
         line("weights", spec.weights)
@@ -33,7 +33,8 @@ def describe(plan) -> str:
         line("first pass", f"over the columns of {_some(plan.learned)} alone, for levels and transforms")
     found = plan.forecast()
     line("memory", f"up to {_bytes(found.peak)}, of which {_bytes(found.batches)} are rows in hand")
-    line("engine", _engine(plan))
+    if plan.engines is None:
+        line("engine", _engine(plan))
     else:
         first, *others = str(plan.engines).splitlines()
         line("engines", first)
