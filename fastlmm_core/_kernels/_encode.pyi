@@ -7,6 +7,9 @@ _Keys = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 def first_nonfinite(x: npt.NDArray[np.float64], n_threads: int = 1) -> int: ...
 def key_range(keys: _Keys, n_threads: int = 1) -> tuple[int, int]: ...
+def shifted_codes(
+    keys: _Keys, base: int, n_threads: int = 1
+) -> tuple[npt.NDArray[np.int32], int, int]: ...
 def used_levels(
     codes: npt.NDArray[np.int8] | npt.NDArray[np.int16] | npt.NDArray[np.int32],
     n_levels: int,

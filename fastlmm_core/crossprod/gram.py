@@ -23,7 +23,7 @@ COPIES_BYTES = 1 << 24  # all copies together
 MAX_PIECES, MIN_PIECES = 64, 4
 PIECE_ROWS = 8192  # fewer rows do not make a piece
 TILE_BYTES = 1 << 18  # rows that a thread prepares for the owners of levels at once
-MIN_TILE, MAX_TILE = 512, 4096
+MIN_TILE, MAX_TILE = 512, 1024
 
 
 def build_cross_products(

@@ -112,8 +112,11 @@ def _codes(indices):
     codes = np.asarray(
         (indices.fill_null(0) if missing is not None else indices).to_numpy(zero_copy_only=False)
     )
-    codes = codes.astype(np.int32, copy=False)
-    return codes if missing is None else np.where(missing.to_numpy(zero_copy_only=False), np.int32(-1), codes)
+    if codes.dtype not in (np.int8, np.int16, np.int32):
+        codes = codes.astype(np.int32)
+    if missing is None:
+        return codes
+    return np.where(missing.to_numpy(zero_copy_only=False), codes.dtype.type(-1), codes)
 
 
 def _flat(column):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .._kernels._encode import used_levels
-from ..crossprod.gram import add_rows
+from ..crossprod.gram import add_rows, count_place
 from ..crossprod.layout import layout_of_batch
 from ..crossprod.rows import ScaledColumn
 from ..crossprod.threads import resolve_threads
@@ -16,12 +16,13 @@ from ..errors import DataError, FastLMMError
 from ..formula.reader import RowReader
 from ..formula.terms import Atom, Design, GroupingFactor
 from .learn import UnknownLevels
-from .levels import IntegerKeys, LevelTable, has_own_order
+from .levels import IntegerKeys, LevelTable, has_own_order, increasing
 from .pairs import PairSums
 from .plan import Plan
 from .statistics import CrossProducts, Levels, LevelSet
 
-IN_PLACE_LEVELS = 1 << 16
+MOVED_LEVELS = 1 << 14  # moved at once
+RUN_LEVELS = 64  # between levels that do not occur, so that moving runs of levels is quicker
 
 
 class Accumulator:
@@ -40,15 +41,16 @@ class Accumulator:
         self.u = len(layout.columns)
         self.tables = {name: LevelTable(name) for parts in plan.groups for name in parts}
         self.crossings = [[IntegerKeys() for _ in parts[1:]] for parts in plan.groups]
+        weighted = plan.spec.weights is not None
+        self.places = [count_place(layout, f, weighted) for f in range(len(layout.k))]
         self.R = [np.zeros((0, k, self.u)) for k in layout.k]
-        self.counts = [np.zeros(0, np.int64) for _ in layout.k]
+        self.counts = [None if at else np.zeros(0, np.int64) for at in self.places]
         self.pairs = {
             (f, g): PairSums(layout.k[f], layout.k[g])
             for f in range(len(layout.k)) for g in range(f + 1, len(layout.k))
         }  # fmt: skip
         self.C = np.zeros((self.u, self.u))
-        self.weighted = plan.spec.weights is not None
-        self.separate = needs_moments(layout, self.weighted)
+        self.separate = needs_moments(layout, weighted)
         self.moments = np.zeros((self.u + 1, self.u + 1)) if self.separate else None
         self.n = self.n_total = self.n_zero_weight = 0
         self.sum_log_weights = 0.0
@@ -93,8 +95,9 @@ class Accumulator:
         design = self._design(reader, values, data)
         self._accumulate(design)
         self.n += design.n
-        y = design.response
-        self.y_range = min(self.y_range[0], float(y.min())), max(self.y_range[1], float(y.max()))
+        if not self.y_range[0] < self.y_range[1]:
+            y = design.response
+            self.y_range = min(self.y_range[0], float(y.min())), max(self.y_range[1], float(y.max()))
         if design.weights is not None:
             self.sum_log_weights += float(np.log(design.weights).sum())
         return table.n
@@ -137,20 +140,21 @@ class Accumulator:
                 f"{found.piece} has the level{'s' * (len(unseen) > 1)} {shown}, not known to the plan: "
                 "make the plan of all the data, or name all levels with levels="
             )
-        occur = used_levels(codes, len(levels), self.threads)
-        self.used[place] += np.bincount(codes, minlength=len(levels)) > 0 if occur is None else occur
+        if not self.used[place].all():
+            occur = used_levels(codes, len(levels), self.threads)
+            self.used[place] += np.bincount(codes, minlength=len(levels)) > 0 if occur is None else occur
         return codes
 
     def _groups(self, reader, values, data):
-        codes = {
-            name: self.tables[name].encode(column, reader.rows, has_own_order(data, column.name))
-            for name, column in values.groups.items()
-        }
+        codes = {}
+        for name, column in values.groups.items():
+            own_order = has_own_order(data, column.name)
+            codes[name] = self.tables[name].encode(column, reader.rows, own_order, self.threads)
         factors = []
         for parts, crossings in zip(self.plan.groups, self.crossings, strict=True):
             found, n_levels = codes[parts[0]], len(self.tables[parts[0]])
             for name, keys in zip(parts[1:], crossings, strict=True):
-                found = keys.encode((found.astype(np.int64) << 32) | codes[name])
+                found = keys.encode((found.astype(np.int64) << 32) | codes[name], self.threads)
                 n_levels = keys.n
             factors.append(GroupingFactor(":".join(parts), found, pd.RangeIndex(n_levels)))
         return tuple(factors)
@@ -163,7 +167,7 @@ class Accumulator:
             self._reserve(f, size)
         layout = layout_of_batch(replace(self.plan.layout, levels=sizes), design)
         R = [sums[:size] for sums, size in zip(self.R, sizes, strict=True)]
-        counts = [found[:size] for found, size in zip(self.counts, sizes, strict=True)]
+        counts = [None if n is None else n[:size] for n, size in zip(self.counts, sizes, strict=True)]
         C, pairs = add_rows(design, layout, R, counts, n_threads=self.threads)
         self.C += C
         for key, blocks in pairs.items():
@@ -172,14 +176,13 @@ class Accumulator:
             self.moments += unweighted_moments(design, layout, self.threads)
 
     def _reserve(self, f, size):
-        room = len(self.counts[f])
+        room = len(self.R[f])
         if size <= room:
             return
         room = max(size, min(2 * room, room + (1 << 22)))
-        for sums in (self.R, self.counts):
-            wider = np.zeros((room, *sums[f].shape[1:]), sums[f].dtype)
-            wider[: len(sums[f])] = sums[f]
-            sums[f] = wider
+        self.R[f] = _widened(self.R[f], room)
+        if self.counts[f] is not None:
+            self.counts[f] = _widened(self.counts[f], room)
 
     # -- the result ----------------------------------------------------------------
 
@@ -189,16 +192,17 @@ class Accumulator:
         With ``last`` large sums are put in order where they are, and the accumulator is spent;
         without, it can go on.
         """
-        kept, levels, R, counts = [], [], [], []
+        ranks, levels, R, counts = [], [], [], []
         for f, parts in enumerate(self.plan.groups):
-            found, order = self._level_set(f, parts)
-            levels.append(found)
-            kept.append(order)
-            sizes = len(self.counts[f])
+            at, found = self.places[f], self.counts[f]
+            if found is None:
+                found = self.R[f][:, at[0], at[1]].astype(np.int64)
+            known, order = self._level_set(f, parts, found)
+            levels.append(known)
+            ranks.append(_ranks(order, len(found)) if self.pairs else None)
             R.append(_in_order(self.R[f], order, last))
-            counts.append(_in_order(self.counts[f], order, last))
-            kept[-1] = _ranks(order, sizes)
-        pairs = {(f, g): sums.sorted(kept[f], kept[g]) for (f, g), sums in self.pairs.items()}
+            counts.append(_in_order(found, order, last))
+        pairs = {(f, g): sums.sorted(ranks[f], ranks[g]) for (f, g), sums in self.pairs.items()}
         return CrossProducts(
             plan=self.plan, n=self.n, n_total=self.n_total, n_zero_weight=self.n_zero_weight,
             missing=dict(self.missing), sum_log_weights=self.sum_log_weights, y_range=self.y_range,
@@ -207,9 +211,9 @@ class Accumulator:
             used=tuple(None if found is None else found.copy() for found in self.used),
         )  # fmt: skip
 
-    def _level_set(self, f, parts):
+    def _level_set(self, f, parts, counts):
         """The levels that occur, in order, and their codes."""
-        occurring = np.flatnonzero(self.counts[f])
+        occurring = np.flatnonzero(counts)
         digits, code = [], occurring
         for keys in reversed(self.crossings[f]):
             key = keys.keys()[code]
@@ -218,10 +222,11 @@ class Accumulator:
         digits = [code, *reversed(digits)]
         known, ranks = [], []
         for name, digit in zip(parts, digits, strict=True):
-            table = self.tables[name]
-            found, rank = Levels.of_table(table, digit)
+            found, rank = Levels.of_table(self.tables[name], digit)
             known.append(found)
             ranks.append(rank[digit].astype(np.int32))
+        if len(parts) == 1 and increasing(ranks[0]):
+            return LevelSet(tuple(known), tuple(ranks)), occurring
         order = np.lexsort(ranks[::-1])
         return LevelSet(tuple(known), tuple(rank[order] for rank in ranks)), occurring[order]
 
@@ -238,14 +243,26 @@ def _matched(column, levels):
     return np.append(place, -1).astype(small)[column.values], unseen
 
 
+def _widened(sums, size):
+    wider = np.zeros((size, *sums.shape[1:]), sums.dtype)
+    wider[: len(sums)] = sums
+    return wider
+
+
 def _in_order(sums, order, in_place):
     """``sums[order]``; in the same memory when that is allowed and the order is increasing."""
-    if not in_place or (np.diff(order) <= 0).any():
+    if not len(order) or not increasing(order):
         return sums[order]
-    for at in range(0, len(order), IN_PLACE_LEVELS):
-        some = order[at : at + IN_PLACE_LEVELS]
-        sums[at : at + len(some)] = sums[some]  # some >= at: nothing is overwritten before it is read
-    return sums[: len(order)]
+    found = sums if in_place else np.empty((len(order), *sums.shape[1:]), sums.dtype)
+    gaps = np.flatnonzero(np.diff(order) > 1) + 1
+    cuts = np.arange(0, len(order), MOVED_LEVELS)
+    if len(gaps) * RUN_LEVELS < len(order):
+        cuts = np.union1d(cuts, gaps)
+    for at, end in zip(cuts, [*cuts[1:], len(order)], strict=True):
+        some = order[at:end]  # some >= at: nothing is overwritten before it is read
+        run = some[-1] - some[0] == len(some) - 1
+        found[at:end] = sums[some[0] : some[-1] + 1] if run else sums[some]
+    return found[: len(order)]
 
 
 def _ranks(order, size):

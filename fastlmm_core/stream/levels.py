@@ -10,7 +10,7 @@ from itertools import repeat
 import numpy as np
 import pandas as pd
 
-from .._kernels._encode import grow_codes, key_range
+from .._kernels._encode import grow_codes, key_range, shifted_codes, used_levels
 from ..data.factors import encode_integers
 from ..data.table import FACTOR, TIME
 from ..errors import DataError
@@ -20,6 +20,7 @@ DENSE_PER_LEVEL = 8  # and per row of a batch or level known beyond that
 HASH_ROWS = 1 << 14  # rows that a hash table makes room for at once
 DIRECT_SLOTS = 1 << 10  # keys this close together are codes themselves
 DIRECT_PER_LEVEL = 8  # so are keys when one in so many occurs in the first batch
+DIRECT_MOST = 1 << 30
 
 
 class IntegerKeys:
@@ -42,41 +43,40 @@ class IntegerKeys:
             self._keys = [np.concatenate([np.empty(0, np.int64), *self._keys])]
         return self._keys[0]
 
-    def encode(self, keys: np.ndarray) -> np.ndarray:
+    def encode(self, keys: np.ndarray, n_threads: int = 1) -> np.ndarray:
         """Codes (m,) int32; keys not seen before get the next ones."""
         if not len(keys):
             return np.empty(0, np.int32)
         keys = np.ascontiguousarray(keys)
         if self._direct:
-            if self._shift(keys):
-                codes = np.empty(len(keys), np.int32)
-                if keys.dtype == np.int32 and self._low < -(2**31):
-                    keys = keys.astype(np.int64)
-                return np.subtract(keys, self._low, out=codes, casting="unsafe")
+            codes = self._shifted(keys, n_threads)
+            if codes is not None:
+                return codes
             self._direct, self._lookup = False, np.arange(self.n, dtype=np.int32)
         if self._slots is None and not self._covers(keys):
             self._to_hash()
         return self._dense(keys) if self._slots is None else self._hashed(keys.astype(np.int64, copy=False))
 
-    def _shift(self, keys):
-        """Take in the keys as codes of their own; False when they are too far apart."""
-        low, high = key_range(keys)
-        if self.n:
-            if low < self._low or high - self._low >= max(DIRECT_SLOTS, 2 * self.n):
-                return False
-        else:
+    def _shifted(self, keys, n_threads):
+        """Keys as codes of their own; None when they are too far apart."""
+        room = max(DIRECT_SLOTS, min(2 * self.n, DIRECT_MOST))
+        if not self.n:
+            low, high = key_range(keys, n_threads)
             self._low = 0 if 0 <= low <= high - low else low
-            span = high - self._low + 1
-            if span > DIRECT_SLOTS:
-                if span > DIRECT_PER_LEVEL * len(keys) or span > 2**30:
-                    return False
-                if span > DIRECT_PER_LEVEL * len(encode_integers(keys)[1]):
-                    return False
+            room = max(DIRECT_SLOTS, min(DIRECT_PER_LEVEL * len(keys), DIRECT_MOST))
+            if high - self._low >= room:
+                return None
+        codes, low, high = shifted_codes(keys, self._low, n_threads)
         after = high - self._low + 1
+        if low < self._low or after > room:
+            return None
+        if not self.n and after > DIRECT_SLOTS:
+            if after > DIRECT_PER_LEVEL * np.count_nonzero(used_levels(codes, after, n_threads)):
+                return None
         if after > self.n:
             self._keys.append(np.arange(self._low + self.n, self._low + after, dtype=np.int64))
             self.n = after
-        return True
+        return codes
 
     def _covers(self, keys):
         """Widen the lookup table to these keys; False when they are too far apart."""
@@ -157,7 +157,7 @@ class LevelTable:
     def __len__(self):
         return len(self._texts) if self.kind == "text" else self._integers.n
 
-    def encode(self, column, rows=None, own_order: bool = False) -> np.ndarray:
+    def encode(self, column, rows=None, own_order: bool = False, n_threads: int = 1) -> np.ndarray:
         """Codes (n_used,) int32 of a `Column` on the rows used (bool mask, None for all).
 
         ``own_order`` says that the column's levels come in an order of their own (a categorical).
@@ -169,10 +169,10 @@ class LevelTable:
             return self._known_texts(column.levels)[values]
         if self.kind == "float":
             values = np.ascontiguousarray(values, np.float64) + 0.0
-            return self._integers.encode(values.view(np.int64))
+            return self._integers.encode(values.view(np.int64), n_threads)
         if values.dtype not in (np.int32, np.int64):
             values = values.astype(np.int64 if values.dtype.kind == "f" else np.int32)
-        return self._integers.encode(values)
+        return self._integers.encode(values, n_threads)
 
     def _check(self, column):
         kind = _kind(column)
@@ -223,11 +223,16 @@ def _kind(column):
     return {"f": "float", "b": "bool"}.get(column.values.dtype.kind, "int")
 
 
+def increasing(values: np.ndarray) -> bool:
+    """Whether each value is above the one before."""
+    return bool((values[1:] > values[:-1]).all())
+
+
 def sorted_order(levels: pd.Index) -> np.ndarray:
     """Positions of the levels in increasing order, text by code point, (levels,) int64."""
     values = levels.to_numpy()
     if values.dtype.kind != "O" and isinstance(values, np.ndarray) and values.dtype.kind in "fiubmM":
-        return np.argsort(values, kind="stable")
+        return np.arange(len(values)) if increasing(values) else np.argsort(values, kind="stable")
     values = levels.tolist()
     try:
         order = sorted(range(len(values)), key=values.__getitem__)

@@ -181,7 +181,7 @@ flm_status flm_pass_owned(const flm_columns *columns, const double *weights, flm
     int failed;
     if (n_threads < 2 || n <= SERIAL_ROWS)
         return owned_alone(columns, weights, n, tile_rows, n_factors, factors, C_partial) ? FLM_NO_MEMORY : FLM_OK;
-    while (chunk.n_owners < 4 * n_threads && chunk.n_owners < MAX_OWNERS)
+    while (chunk.n_owners < 2 * n_threads && chunk.n_owners < MAX_OWNERS)
         chunk.n_owners *= 2;
     chunk.rows = malloc(sizeof(double) * FLM_SLICES * (size_t)tile_rows * (size_t)columns->n_columns);
     chunk.order = malloc(sizeof(uint16_t) * places * (size_t)tile_rows);

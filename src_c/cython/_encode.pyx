@@ -9,6 +9,10 @@ cdef extern from "flm_encode.h" nogil:
     int64_t flm_first_nonfinite(int64_t n, const double *x, int n_threads) noexcept
     void flm_range_i64(int64_t n, const int64_t *keys, int n_threads, int64_t *low, int64_t *high) noexcept
     void flm_range_i32(int64_t n, const int32_t *keys, int n_threads, int64_t *low, int64_t *high) noexcept
+    void flm_shifted_codes_i64(int64_t n, const int64_t *keys, int64_t base, int n_threads, int32_t *codes,
+                               int64_t *low, int64_t *high) noexcept
+    void flm_shifted_codes_i32(int64_t n, const int32_t *keys, int64_t base, int n_threads, int32_t *codes,
+                               int64_t *low, int64_t *high) noexcept
     int flm_used_levels_i8(int64_t n, const int8_t *codes, int64_t n_levels, int n_threads,
                            uint8_t *used) noexcept
     int flm_used_levels_i16(int64_t n, const int16_t *codes, int64_t n_levels, int n_threads,
@@ -51,6 +55,24 @@ def key_range(const key_t[::1] keys not None, int n_threads=1):
         else:
             flm_range_i64(n, &keys[0], max(n_threads, 1), &low, &high)
     return low, high
+
+
+def shifted_codes(const key_t[::1] keys not None, int64_t base, int n_threads=1):
+    """``keys - base`` of a non-empty int32 or int64 array as int32, and the smallest and the largest key.
+
+    The caller looks whether ``base <= smallest`` and ``largest - base < 2^31``: else the codes mean nothing.
+    """
+    cdef int64_t n = keys.shape[0], low = 0, high = 0
+    if n == 0:
+        raise ValueError("no keys")
+    codes = np.empty(n, np.int32)
+    cdef int32_t[::1] view = codes
+    with nogil:
+        if key_t is int32_t:
+            flm_shifted_codes_i32(n, &keys[0], base, max(n_threads, 1), &view[0], &low, &high)
+        else:
+            flm_shifted_codes_i64(n, &keys[0], base, max(n_threads, 1), &view[0], &low, &high)
+    return codes, low, high
 
 
 ctypedef fused code_t:

@@ -117,6 +117,38 @@ static flm_index count_ranks(flm_index n_words, const uint8_t *present, int64_t 
     return n_levels;
 }
 
+/* codes = keys - base, whatever its size; the range of the keys tells whether they fit */
+#define DEFINE_SHIFTED(SUFFIX, KEY)                                                                            \
+    FLM_CLONES static void block_shifted_##SUFFIX(flm_index n, const KEY *restrict keys, int64_t base,         \
+                                                  int32_t *restrict codes, KEY *low, KEY *high)                \
+    {                                                                                                          \
+        KEY smallest = keys[0], largest = keys[0];                                                             \
+        for (flm_index i = 0; i < n; i++) {                                                                    \
+            smallest = keys[i] < smallest ? keys[i] : smallest;                                                \
+            largest = keys[i] > largest ? keys[i] : largest;                                                   \
+            codes[i] = (int32_t)(uint32_t)((uint64_t)keys[i] - (uint64_t)base);                                \
+        }                                                                                                      \
+        *low = smallest;                                                                                       \
+        *high = largest;                                                                                       \
+    }                                                                                                          \
+                                                                                                               \
+    void flm_shifted_codes_##SUFFIX(flm_index n, const KEY *keys, int64_t base, int n_threads, int32_t *codes, \
+                                    int64_t *smallest, int64_t *largest)                                       \
+    {                                                                                                          \
+        const flm_index blocks = (n + BLOCK - 1) / BLOCK;                                                      \
+        int64_t low = keys[0], high = keys[0];                                                                 \
+        FLM_PARALLEL_RANGE                                                                                     \
+        for (flm_index b = 0; b < blocks; b++) {                                                               \
+            const flm_index start = b * BLOCK, length = n - start < BLOCK ? n - start : BLOCK;                 \
+            KEY a, z;                                                                                          \
+            block_shifted_##SUFFIX(length, keys + start, base, codes + start, &a, &z);                         \
+            low = a < low ? a : low;                                                                           \
+            high = z > high ? z : high;                                                                        \
+        }                                                                                                      \
+        *smallest = low;                                                                                       \
+        *largest = high;                                                                                       \
+    }
+
 /* mark: present[key - smallest] = 1;  code = number of present slots below key - smallest */
 #define DEFINE_DENSE(SUFFIX, KEY)                                                                              \
     FLM_CLONES static void block_range_##SUFFIX(flm_index n, const KEY *restrict keys, KEY *low, KEY *high)    \
@@ -197,6 +229,9 @@ static flm_index count_ranks(flm_index n_words, const uint8_t *present, int64_t 
 DEFINE_USED(i8, int8_t)
 DEFINE_USED(i16, int16_t)
 DEFINE_USED(i32, int32_t)
+
+DEFINE_SHIFTED(i64, int64_t)
+DEFINE_SHIFTED(i32, int32_t)
 
 DEFINE_DENSE(i64, int64_t)
 DEFINE_DENSE(i32, int32_t)

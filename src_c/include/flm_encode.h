@@ -15,6 +15,12 @@ flm_index flm_first_nonfinite(flm_index n, const double *x, int n_threads);
 void flm_range_i64(flm_index n, const int64_t *keys, int n_threads, int64_t *smallest, int64_t *largest);
 void flm_range_i32(flm_index n, const int32_t *keys, int n_threads, int64_t *smallest, int64_t *largest);
 
+/* codes[i] = keys[i] - base, and the range of the keys, which tells the caller whether all of them fit; n > 0. */
+void flm_shifted_codes_i64(flm_index n, const int64_t *keys, int64_t base, int n_threads, int32_t *codes,
+                           int64_t *smallest, int64_t *largest);
+void flm_shifted_codes_i32(flm_index n, const int32_t *keys, int64_t base, int n_threads, int32_t *codes,
+                           int64_t *smallest, int64_t *largest);
+
 /* used[codes[i]] = 1 (n_levels, zeros on entry); 1 if a code lies outside [0, n_levels), else 0. */
 int flm_used_levels_i8(flm_index n, const int8_t *codes, flm_index n_levels, int n_threads, uint8_t *used);
 int flm_used_levels_i16(flm_index n, const int16_t *codes, flm_index n_levels, int n_threads, uint8_t *used);

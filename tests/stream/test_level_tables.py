@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import fastlmm_core as flm
-from fastlmm_core._kernels._encode import grow_codes
+from fastlmm_core._kernels._encode import grow_codes, shifted_codes
 from fastlmm_core.data.table import Table
 from fastlmm_core.stream.level_sets import Levels
 from fastlmm_core.stream.levels import IntegerKeys, LevelTable
@@ -105,11 +105,39 @@ def test_unions_do_not_depend_on_who_comes_first():
 def test_sums_are_put_in_order_where_they_are(monkeypatch):
     from fastlmm_core.stream import accumulator
 
-    monkeypatch.setattr(accumulator, "IN_PLACE_LEVELS", 7)
+    monkeypatch.setattr(accumulator, "MOVED_LEVELS", 7)
+    monkeypatch.setattr(accumulator, "RUN_LEVELS", 20)
     rng = np.random.default_rng(2)
     sums = rng.normal(size=(100, 2, 3))
     increasing, any_order = np.sort(rng.permutation(100)[:60]), rng.permutation(100)[:60]
-    for order in (increasing, any_order, np.arange(100), np.arange(0)):
+    few_gaps = np.delete(np.arange(100), [0, 40, 41])
+    for order in (increasing, any_order, few_gaps, np.arange(100), np.arange(0)):
         for in_place in (False, True):
             found = accumulator._in_order(sums.copy(), order, in_place)
             np.testing.assert_array_equal(found, sums[order])
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_shifted_codes(dtype, threads):
+    rng = np.random.default_rng(3)
+    keys = rng.integers(-5000, 70_000, 200_000).astype(dtype)
+    codes, low, high = shifted_codes(keys, -6000, threads)
+    assert codes.dtype == np.int32 and (low, high) == (keys.min(), keys.max())
+    np.testing.assert_array_equal(codes, keys.astype(np.int64) + 6000)
+    ends = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max], dtype)
+    assert shifted_codes(ends, 7)[1:] == (ends[0], ends[1])  # too far apart: the range says so
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [([10**12, 10**12 + 5], [10**12 - 1]), ([0, 5], [2**31]), ([3], [1100]), (range(2000), [-1], [5])],
+    ids=["below", "far above", "near", "negative"],
+)
+def test_keys_outside_the_first_range(batches):
+    keys = IntegerKeys()
+    codes = [keys.encode(np.array(batch, np.int64)) for batch in batches]
+    for batch, found in zip(batches, codes, strict=True):
+        np.testing.assert_array_equal(keys.keys()[found], list(batch))
+    again = keys.encode(np.array(batches[0], np.int64))
+    np.testing.assert_array_equal(again, codes[0])
