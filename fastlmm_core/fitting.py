@@ -180,4 +180,5 @@ def mixed_facts(linear: dict, groups, terms, reml, engine) -> MixedFacts:
         levels=tuple(factor.levels for factor in groups),
         terms=tuple(Term(t.factor, tuple(column.name for column in t.columns)) for t in terms),
         engine=engine.name,
+        engine_reason=getattr(engine, "reason", ""),
     )

@@ -5,12 +5,15 @@ source -> plan -> one pass -> statistics -> fit.
 """
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
 from fastlmm_core.crossprod.threads import resolve_threads
-from fastlmm_core.errors import ConvergenceWarning
+from fastlmm_core.errors import ConvergenceWarning, FastLMMError, FormulaError
 from fastlmm_core.fitting import Clock, independent_columns, mixed_facts, solve, theta_names
+from fastlmm_core.formula.parse import parse_formula
+from fastlmm_core.mme.forecast import forecast
 from fastlmm_core.results.facts import RowCount
 from fastlmm_core.results.fit import LMMResults
 from fastlmm_core.results.streamrows import SourceRows, StatisticsRows
@@ -19,7 +22,7 @@ from fastlmm_core.stream.assemble import assemble
 from fastlmm_core.stream.cluster import accumulate_anywhere, looker
 from fastlmm_core.stream.learn import UnknownLevels
 from fastlmm_core.stream.plan import Plan, build_plan, plan_of
-from fastlmm_core.stream.sources import Source, open_source
+from fastlmm_core.stream.sources import Source, is_stream, open_source
 from fastlmm_core.stream.statistics import CrossProducts
 
 FIRST_PASS, PASS = ("design", 0.2, 0.4), ("cross-products", 0.4, 0.6)
@@ -28,7 +31,18 @@ FIRST_PASS, PASS = ("design", 0.2, 0.4), ("cross-products", 0.4, 0.6)
 __all__ = ["CrossProducts", "Plan", "fit", "fit_stream", "plan"]
 
 
-def plan(formula, data, *, reml=True, weights=None, contrasts=None, na_action="drop", levels=None) -> Plan:
+def plan(
+    formula,
+    data,
+    *,
+    reml=True,
+    weights=None,
+    contrasts=None,
+    na_action="drop",
+    levels=None,
+    control=None,
+    n_threads=None,
+) -> Plan:
     """What a fit would do, without fitting.
 
     Parameters
@@ -36,16 +50,21 @@ def plan(formula, data, *, reml=True, weights=None, contrasts=None, na_action="d
     formula : str
     data : any table or source that `lmer` takes, or a frame like those that will be accumulated
         Read for its column types, its first rows (centres and scales) and, where the formula has factors
-        or transforms like ``poly``, for their levels and states.
+        or transforms like ``poly``, for their levels and states.  Of a table in memory all rows are
+        summed, to count the levels that occur together; or give the CrossProducts that were accumulated.
     reml, weights, contrasts, na_action
         As for `lmer`; weights by name.
     levels : dict, optional
         Column -> levels of a factor in the fixed part, where ``data`` does not show all of them.
+    control, n_threads
+        As for `lmer`: an engine that is asked for, threads that predicted times are for.
 
     Returns
     -------
     Plan
-        ``str(plan)`` describes it; ``accumulate`` turns rows into statistics; ``to_json`` shares it.
+        ``str(plan)`` describes it, ``plan.engines`` states nonzeros, flops, bytes and predicted seconds of
+        every engine that applies, the one taken and why; ``accumulate`` turns rows into statistics;
+        ``to_json`` shares it.
 
     Raises
     ------
@@ -53,9 +72,25 @@ def plan(formula, data, *, reml=True, weights=None, contrasts=None, na_action="d
     ModelError
         A transform that cannot be learned from data read once, or from so many rows.
     """
-    return build_plan(
+    if isinstance(data, CrossProducts):
+        if parse_formula(formula).text != data.plan.parsed.text:
+            raise FormulaError(f"these statistics are of {data.plan.formula!r}, not of {formula!r}")
+        return replace(data.plan, engines=_forecast(assemble(data).products, control, n_threads))
+    planned = build_plan(
         formula, data, reml=reml, weights=weights, contrasts=contrasts, na_action=na_action, levels=levels
     )
+    if is_stream(data):
+        return planned
+    try:
+        products = assemble(planned.accumulate(data, n_threads=n_threads)).products
+    except FastLMMError:  # a frame that only shows types and levels is no data to fit
+        return planned
+    return replace(planned, engines=_forecast(products, control, n_threads))
+
+
+def _forecast(products, control, n_threads):
+    wanted = "auto" if control is None else control.engine
+    return forecast(products, n_threads=resolve_threads(n_threads), engine=wanted)
 
 
 def fit(

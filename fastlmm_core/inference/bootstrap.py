@@ -54,7 +54,82 @@ class Replicate:
     sigma: float
 
 
-class Replicator:
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A replicate as a model; ``levels`` per factor: which of the fit's levels it has copies of, or None."""
+
+    model: SolvedModel
+    optimum: Optimum
+    levels: tuple[np.ndarray, ...] | None
+
+
+class Refitter:
+    """Fits a solved model to other statistics, from its own optimum, on one thread each."""
+
+    engine: str | None = None
+    """Name of the engine for the statistics; None: that of the fit."""
+
+    def __init__(self, solved: SolvedModel):
+        self.solved = solved
+
+    def samples(self, generators: Sequence[np.random.Generator]) -> list:
+        """Per generator what has ``products`` and ``levels``, or None where nothing can be fitted."""
+        raise TypeError("a Refitter draws nothing")
+
+    def fit_one(self, products: CrossProducts) -> tuple[ProfiledObjective, Optimum]:
+        """One search from the fit's theta, on one thread."""
+        objective = fresh_objective(self.solved, products, n_threads=1, engine=self.engine)
+        start = self.solved.estimates.theta
+        return objective, minimize(objective, self.solved.theta_map, start=start, control=SEARCH)
+
+    def fit_chunk(self, generators) -> list[Replicate | None]:
+        """One replicate per generator, None where no optimum was found."""
+        return [None if one is None else self._fit_alone(one.products) for one in self.samples(generators)]
+
+    def solve_chunk(self, generators) -> list[Solved | None]:
+        """Solved models instead of numbers, for statistics of the user."""
+        return [None if one is None else self._solve_alone(one) for one in self.samples(generators)]
+
+    def _fit_alone(self, products: CrossProducts) -> Replicate | None:
+        try:
+            _, optimum = self.fit_one(products)
+        except FastLMMError:
+            return None
+        if not optimum.certificate.converged:
+            return None
+        return self._replicate(optimum.point.beta, optimum.theta, optimum.point.s2)
+
+    def _replicate(self, beta, theta, s2) -> Replicate:
+        fixed = self.solved.fixed
+        full = np.full(fixed.p, np.nan)
+        full[fixed.kept] = fixed.shift + fixed.scale * (fixed.A @ beta)
+        return Replicate(full, theta, fixed.scale * float(s2) ** 0.5)
+
+    def _solve_alone(self, one) -> Solved | None:
+        old, products = self.solved, one.products
+        try:
+            objective, optimum = self.fit_one(products)
+        except FastLMMError:
+            return None
+        if not optimum.certificate.converged:
+            return None
+        estimates = build_estimates(
+            optimum.point, optimum.theta, old.theta_map, objective.reml, objective.n,
+            products.sum_log_weights, old.fixed,
+        )  # fmt: skip
+        again = SolvedModel(objective, optimum.point, old.theta_map, estimates, old.fixed, products)
+        return Solved(again, optimum, one.levels)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Cross-products of one simulated response; the levels are those of the fit."""
+
+    products: CrossProducts
+    levels: None = None
+
+
+class Replicator(Refitter):
     """Fits a solved model to responses drawn from it.
 
     Parameters
@@ -64,7 +139,8 @@ class Replicator:
     """
 
     def __init__(self, solved: SolvedModel, design: Design | None = None):
-        self.solved, self.design = solved, design
+        super().__init__(solved)
+        self.design = design
         products, kept = solved.products, solved.fixed.kept
         self.nested = products.structure == "tree"
         self.one_factor = self.nested and len(products.order) == 1
@@ -131,17 +207,14 @@ class Replicator:
         """The cross-products with a drawn response."""
         return with_response(self.solved.products, *drawn)
 
-    def fit_one(self, products: CrossProducts) -> tuple[ProfiledObjective, Optimum]:
-        """One search from the fit's theta, on one thread."""
-        objective = fresh_objective(self.solved, products, n_threads=1)
-        start = self.solved.estimates.theta
-        return objective, minimize(objective, self.solved.theta_map, start=start, control=SEARCH)
+    def samples(self, generators) -> list[Drawn]:
+        return [Drawn(self.products_of(one)) for one in self.draw(generators)]
 
     def fit_chunk(self, generators) -> list[Replicate | None]:
         """One replicate per generator, None where no optimum was found."""
         if self.one_factor:
             return self._fit_together(generators)
-        return [self._fit_alone(self.products_of(one)) for one in self.draw(generators)]
+        return super().fit_chunk(generators)
 
     def _fit_together(self, generators) -> list[Replicate | None]:
         solved, r = self.solved, len(generators)
@@ -155,40 +228,6 @@ class Replicator:
                 result.append(self._replicate(best.beta[i], theta, best.s2[i]))
             else:
                 result.append(self._fit_alone(self.products_of(engine.statistics(i))))
-        return result
-
-    def _fit_alone(self, products: CrossProducts) -> Replicate | None:
-        try:
-            _, optimum = self.fit_one(products)
-        except FastLMMError:
-            return None
-        if not optimum.certificate.converged:
-            return None
-        return self._replicate(optimum.point.beta, optimum.theta, optimum.point.s2)
-
-    def _replicate(self, beta, theta, s2) -> Replicate:
-        fixed = self.solved.fixed
-        full = np.full(fixed.p, np.nan)
-        full[fixed.kept] = fixed.shift + fixed.scale * (fixed.A @ beta)
-        return Replicate(full, theta, fixed.scale * float(s2) ** 0.5)
-
-    def solve_chunk(self, generators) -> list[tuple[SolvedModel, Optimum] | None]:
-        """Solved models instead of numbers, for statistics of the user."""
-        result: list[tuple[SolvedModel, Optimum] | None] = []
-        old = self.solved
-        for drawn in self.draw(generators):
-            products = self.products_of(drawn)
-            try:
-                objective, optimum = self.fit_one(products)
-            except FastLMMError:
-                result.append(None)
-                continue
-            estimates = build_estimates(
-                optimum.point, optimum.theta, old.theta_map, objective.reml, objective.n,
-                products.sum_log_weights, old.fixed,
-            )  # fmt: skip
-            again = SolvedModel(objective, optimum.point, old.theta_map, estimates, old.fixed, products)
-            result.append((again, optimum) if optimum.certificate.converged else None)
         return result
 
 

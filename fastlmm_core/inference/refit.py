@@ -40,17 +40,18 @@ def fresh_objective(
     products: CrossProducts | None = None,
     reml: bool | None = None,
     n_threads: int | None = None,
+    engine: str | None = None,
 ) -> ProfiledObjective:
     """The model's criterion on an engine of its own, so that nobody's last Lambda is overwritten."""
     products = solved.products if products is None else products
-    engine = choose_engine(
+    chosen = choose_engine(
         products,
         solved.fixed.kept,
-        engine=solved.objective.engine.name,
+        engine=solved.objective.engine.name if engine is None else engine,
         n_threads=engine_threads(solved) if n_threads is None else n_threads,
     )
     reml = solved.estimates.reml if reml is None else reml
-    return ProfiledObjective(engine, products.n, reml, products.sum_log_weights)
+    return ProfiledObjective(chosen, products.n, reml, products.sum_log_weights)
 
 
 def with_response(products: CrossProducts, Uy: np.ndarray, yy: float, Zy: list[np.ndarray]) -> CrossProducts:

@@ -86,7 +86,8 @@ def _crossed(cp: CrossProducts, keep, engine: str, n_threads: int) -> tuple[Engi
     if engine == "sparse":
         reason = f"sparse Schur complement: {analysis.counts.describe()}"
         return SparseSchurEngine(cp, keep, n_threads, analysis), reason
-    name, reason = verdict(analysis.counts, sizes)
+    name, why = verdict(analysis.counts, sizes)
+    reason = f"{why}; {analysis.counts.describe()}"
     if name == "iterative":
         _check_iterative(cp, sizes, analysis)
         return IterativeEngine(cp, keep, n_threads), reason
@@ -112,12 +113,21 @@ def verdict(counts, sizes) -> tuple[str, str]:
     if sizes.m <= SMALL:
         return "dense", f"dense Schur complement: it is small, m = {sizes.m} columns"
     name, seconds = _exact(counts)
-    figures = counts.describe()
     if name is None or seconds > AFFORDABLE_SECONDS:
-        why = "no factor fits in memory" if name is None else f"a factor takes {seconds:.2g} s"
-        return "iterative", f"conjugate gradients and probes: {why}; {figures}"
-    started = "; started from probes" if _is_scouted(counts, sizes) else ""
-    return name, f"{name} Schur complement: {figures}{started}"
+        why = "no factor fits in memory" if name is None else f"a factor would take {seconds:.2g} s a step"
+        return "iterative", f"conjugate gradients and probes: {why}"
+    if name == "sparse" and not counts.dense_fits:
+        why = "the dense matrix does not fit in memory"
+    elif name == "sparse":
+        why = f"a step takes {counts.sparse_seconds / counts.dense_seconds:.2g} of the time of a dense one"
+    elif counts.sparse_seconds is None:
+        why = f"{counts.density_S:.2g} of S is filled before it is factored"
+    elif not counts.sparse_fits:
+        why = "the sparse factor does not fit in memory"
+    else:
+        why = f"a sparse step takes {counts.sparse_seconds / counts.dense_seconds:.2g} of its time"
+    started = ", started from probes" if _is_scouted(counts, sizes) else ""
+    return name, f"{name} Schur complement{started}: {why}"
 
 
 def _exact(counts) -> tuple[str | None, float]:

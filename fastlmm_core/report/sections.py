@@ -55,7 +55,10 @@ def certificate(fit) -> str:
         return ""
     kind = "good" if fit.converged else "bad"
     verdict = "Certified minimum." if fit.converged else "No certified minimum."
-    return section("How the search ended", paragraph(verdict, kind), paragraph(fit.describe("certificate")))
+    parts = [paragraph(verdict, kind), paragraph(fit.describe("certificate"))]
+    if fit.engine_reason:
+        parts.append(paragraph(f"Equations by the engine {fit.engine!r}: {fit.engine_reason}.", "soft"))
+    return section("How the search ended", *parts)
 
 
 def coefficients(fit) -> str:

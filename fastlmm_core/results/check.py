@@ -84,6 +84,7 @@ def _row(check, where, statistic, value, p, flag, message):
 def _search(fit):
     ok = fit.converged
     text = "the search ended at a certified optimum" if ok else "the search ended without a certificate"
+    text += f" ({fit.engine}: {fit.engine_reason})" if fit.engine_reason else ""
     yield _row("convergence", "", "converged", ok, np.nan, not ok, text)
 
 

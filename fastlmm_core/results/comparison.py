@@ -124,14 +124,16 @@ def exact_rlrt(fit, nsim: int = 10000, seed=None) -> pd.Series:
     fit : LMMResults
         With one random term of one column, e.g. ``(1 | g)``.
     nsim : int
-        Draws from the null distribution; the p-value's standard error is ``sqrt(p (1 - p) / nsim)``.
+        Draws from the null distribution.
     seed : int, SeedSequence or Generator, optional
 
     Returns
     -------
     Series
         ``statistic`` (2 log restricted likelihood ratio, of REML estimates whatever the fit's method),
-        ``p`` (share of draws not below it), ``p_mixture`` (50:50 of chi-squares on 0 and 1 df), ``nsim``.
+        ``p`` = (b + 1) / (nsim + 1) with b draws not below it, which is never 0 and makes a valid test
+        (Davison & Hinkley 1997, section 4.2), ``p_error`` (its Monte Carlo standard error,
+        ``sqrt(p (1 - p) / nsim)``), ``p_mixture`` (50:50 of chi-squares on 0 and 1 df), ``nsim``.
 
     Raises
     ------
@@ -157,7 +159,9 @@ def exact_rlrt(fit, nsim: int = 10000, seed=None) -> pd.Series:
     mu, multiplicity = spectrum(solved)
     df = fit.nobs - len(solved.fixed.kept)
     draws = simulate_rlrt(mu, multiplicity, df, int(nsim), np.random.default_rng(seed))
-    values = {"statistic": x, "p": float((draws >= x).mean()), "p_mixture": mixture_upper(x, 1), "nsim": nsim}
+    p = (int((draws >= x).sum()) + 1) / (int(nsim) + 1)
+    error = (p * (1.0 - p) / nsim) ** 0.5
+    values = {"statistic": x, "p": p, "p_error": error, "p_mixture": mixture_upper(x, 1), "nsim": nsim}
     return pd.Series(values, name="exact_rlrt")
 
 

@@ -56,6 +56,7 @@ class MixedFacts(LinearFacts):
     levels: tuple[pd.Index, ...]
     terms: tuple[Term, ...]
     engine: str
+    engine_reason: str = ""
 
     @property
     def keys(self) -> list[str]:

@@ -147,6 +147,16 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Testing, Expo
         return group_covariances(terms, self._facts.factors)
 
     @property
+    def engine(self) -> str:
+        """What solved the mixed-model equations: collapsed, tree, crossed (dense), sparse or iterative."""
+        return self._facts.engine
+
+    @property
+    def engine_reason(self) -> str:
+        """Why this engine, with the sizes and predictions of those that were weighed."""
+        return self._facts.engine_reason
+
+    @property
     def is_singular(self) -> bool:
         """Whether some diagonal theta is below 1e-4, lme4's rule."""
         estimates = self._estimates

@@ -9,15 +9,17 @@ import pandas as pd
 
 from fastlmm_core.crossprod.threads import resolve_threads
 from fastlmm_core.errors import ConvergenceWarning, DataError
-from fastlmm_core.inference.bootstrap import Replicate, Replicator, run_chunks
+from fastlmm_core.inference.bootstrap import Refitter, Replicate, Replicator, Solved, run_chunks
 from fastlmm_core.inference.lrt import mixture_upper, naive_p
 from fastlmm_core.inference.ranova import INTERCEPT, deletions, formula_terms, reducible, smaller_criterion
 from fastlmm_core.inference.refit import refit_response
+from fastlmm_core.inference.resample import ClusterResampler
 from fastlmm_core.inference.simulate import add_effects, draw_effects, draw_errors
 from fastlmm_core.inference.solved import SolvedModel
 from fastlmm_core.results.bootstrapped import Bootstrap, as_series, natural_names, natural_values
 from fastlmm_core.results.fitrows import AbsentRows, FitRows
 from fastlmm_core.results.profiles import Profile, chosen, profile_targets
+from fastlmm_core.results.robust import cluster_codes
 from fastlmm_core.results.summary import ending
 
 
@@ -164,9 +166,16 @@ class Resampling:
         return pd.DataFrame(out, index=rows.labels, columns=[f"sim_{i + 1}" for i in range(int(nsim))])
 
     def bootstrap(
-        self, nsim: int = 1000, seed=None, statistic=None, n_jobs: int | None = None, progress=None
+        self,
+        nsim: int = 1000,
+        seed=None,
+        statistic=None,
+        n_jobs: int | None = None,
+        progress=None,
+        kind: str = "parametric",
+        by=None,
     ) -> Bootstrap:
-        """Parametric bootstrap: fit the model to responses drawn from it.
+        """Bootstrap: fit the model to responses drawn from it, or to clusters drawn with replacement.
 
         Parameters
         ----------
@@ -180,6 +189,9 @@ class Resampling:
         n_jobs : threads; by default the processors available.
         progress : bool or callable, optional
             True writes to stderr; a callable gets the fraction done.
+        kind : ``"parametric"``, or ``"cluster"``: whole clusters, drawn with replacement.
+        by : of the cluster bootstrap: a grouping factor, a column of the data, or labels of the rows used; by
+            default the outermost grouping factor.
 
         Returns
         -------
@@ -188,7 +200,8 @@ class Resampling:
 
         Raises
         ------
-        DataError : the fit was read from a file, or holds no rows and has over 3000 crossed random effects.
+        DataError : a fit without statistics; the cluster bootstrap of a fit without rows; a parametric one
+            without rows of over 3000 crossed random effects.
 
         Notes
         -----
@@ -197,11 +210,16 @@ class Resampling:
         is drawn as its sufficient statistics, which have exactly the distribution that summing
         simulated rows would give, at a cost that does not depend on the number of rows; so it is for
         few crossed random effects, for many rows are drawn.
+
+        Each copy of a drawn cluster is a cluster of its own, with what is nested in it; factors crossed with
+        the clusters keep their levels.  Clusters of the outermost of nested factors are weighted sums by
+        cluster, the rows being read once; otherwise each replicate sums its rows.  A replicate that lacks a
+        column of X failed.  The draws vary with the clusters as they are, so their intervals do not rest on
+        normal random effects or equal variances (Davison & Hinkley 1997, section 3.8).
         """
         if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
             raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
-        solved = solved_model(self, "bootstrap")
-        replicator = Replicator(solved, self._rows.design if isinstance(self._rows, FitRows) else None)
+        replicator = self._refitter(kind, by)
         jobs = resolve_threads(n_jobs)
         report = _reporter(progress)
         if statistic is None:
@@ -214,7 +232,7 @@ class Resampling:
             def work(generators):
                 solved_again = replicator.solve_chunk(generators)
                 return [
-                    None if one is None else as_series(statistic(self._without_rows(*one)))
+                    None if one is None else as_series(statistic(self._without_rows(one)))
                     for one in solved_again
                 ]
 
@@ -225,6 +243,21 @@ class Resampling:
         missing = np.full(len(estimate), np.nan)
         draws = np.array([missing if one is None else one for one in values])
         return Bootstrap(pd.DataFrame(draws, columns=estimate.index), estimate, failed)
+
+    def _refitter(self, kind: str, by) -> Refitter:
+        solved, has_rows = solved_model(self, "bootstrap"), isinstance(self._rows, FitRows)
+        if kind == "parametric":
+            if by is not None:
+                raise ValueError("by names the clusters of kind='cluster'; kind is 'parametric'")
+            return Replicator(solved, self._rows.design if has_rows else None)
+        if kind != "cluster":
+            raise ValueError(f"kind is 'parametric' or 'cluster', found {kind!r}")
+        if not has_rows:
+            raise DataError(
+                "the cluster bootstrap needs the rows: statistics by level do not hold the products of fixed "
+                "columns and response of each cluster; kind='parametric' does without"
+            )
+        return ClusterResampler(solved, self._rows.design, cluster_codes(self, by))
 
     def profile(self, which=None) -> Profile:
         """Profile likelihood of standard deviations, correlations, sigma and fixed effects.
@@ -254,14 +287,14 @@ class Resampling:
         solved = solved_model(self, "profile")
         return Profile(solved, chosen(profile_targets(self._facts, self._kept), which))
 
-    def _refitted_tables(self, alpha: float) -> dict:
+    def _refitted_tables(self, alpha: float, options: dict) -> dict:
         """Methods of `conf_int` that fit again: name -> a function that returns the table."""
 
         def boot():
-            table = self.bootstrap().conf_int(alpha)
+            table = self.bootstrap(**options).conf_int(alpha)
             return table[~table.index.str.startswith("theta_")]
 
-        return {"profile": lambda: self.profile().conf_int(alpha), "boot": boot}
+        return {"profile": lambda: self.profile(**options).conf_int(alpha), "boot": boot}
 
     @property
     def _natural_labels(self) -> list[str]:
@@ -276,9 +309,13 @@ class Resampling:
         covariances = [one.sigma**2 * T for T in relative]
         return [*natural_values(covariances), one.sigma, *one.beta[self._kept], *one.theta]
 
-    def _without_rows(self, solved: SolvedModel, optimum):
+    def _without_rows(self, one: Solved):
         """A replicate as a fit, for the user's statistic."""
-        return type(self)(self._facts, solved, optimum.certificate, ReplicateRows({}), self._spec)
+        facts = self._facts
+        if one.levels is not None:
+            levels = tuple(known[at] for known, at in zip(facts.levels, one.levels, strict=True))
+            facts = replace(facts, levels=levels)
+        return type(self)(facts, one.model, one.optimum.certificate, ReplicateRows({}), self._spec)
 
 
 class ReplicateRows(AbsentRows):

@@ -123,6 +123,7 @@ def _mixed_parts(fit: LMMResults) -> tuple[dict, dict]:
         "levels": [pack_index(levels) for levels in facts.levels],
         "terms": [[term.factor, list(term.names)] for term in facts.terms],
         "engine": facts.engine,
+        "engine_reason": facts.engine_reason,
         "estimates": {name: getattr(estimates, name) for name in ESTIMATE_VALUES},
         "convergence": asdict(fit.convergence) | {"trace": [list(step) for step in fit.convergence.trace]},
         "variances": list(fit._rows.variances),
@@ -151,6 +152,7 @@ def _mixed_fit(values: dict, arrays: dict) -> LMMResults:
         levels=tuple(unpack_index(stored) for stored in values["levels"]),
         terms=tuple(Term(factor, tuple(names)) for factor, names in values["terms"]),
         engine=values["engine"],
+        engine_reason=values.get("engine_reason", ""),
     )
     estimates = Estimates(
         **{name: values["estimates"][name] for name in ESTIMATE_VALUES},

@@ -67,7 +67,7 @@ def test_polynomials_are_whole_numbers():
     np.testing.assert_array_equal(polynomials(6)[0], [-5, -3, -1, 1, 3, 5])
 
 
-# 1 - pmvt(-x, x, df) of mvtnorm 1.1-3 at an error of 2e-7, correlations 0.6^|i - j| with the first sign turned
+# 1 - pmvt(-x, x, df) of mvtnorm 1.1-3 at an error of 2e-7, correlations 0.6^|i - j| with a sign turned
 PMVT = [
     (1.5, 5, 0.5060186029), (1.5, 30, 0.4468835444), (1.5, np.inf, 0.4311225436),
     (2.5, 5, 0.1692708849), (2.5, 30, 0.07236949979), (2.5, np.inf, 0.05259132551),
