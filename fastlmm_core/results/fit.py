@@ -81,7 +81,9 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Testing, Expo
         kinds |= self._robust_covariances(cluster)
         return self._cov_frame(choose(kind, kinds, "kind of covariance")())
 
-    def conf_int(self, alpha: float = 0.05, method: str = "satterthwaite", cluster=None) -> pd.DataFrame:
+    def conf_int(
+        self, alpha: float = 0.05, method: str = "satterthwaite", cluster=None, **options
+    ) -> pd.DataFrame:
         """Confidence limits of the fixed effects, columns ``lower, upper``.
 
         Parameters
@@ -92,6 +94,8 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Testing, Expo
             (percentiles of `bootstrap`), which also give rows for standard deviations and
             correlations of the random effects and for sigma.
         cluster : of methods ``"CR0"``, ``"CR1"``, ``"CR2"`` (t, cluster-robust errors, see `robust`).
+        options : of `bootstrap` (``nsim``, ``seed``, ``kind="cluster"``, ``by``, ``n_jobs``, ...) with method
+            ``"boot"``, of `profile` (``which``, ``n_jobs``) with ``"profile"``.
         """
         methods = {
             "satterthwaite": lambda: (self._se, self._full(self._df)),
@@ -99,7 +103,9 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Testing, Expo
             "kenward-roger": self._kenward_roger_table,
             **self._robust_tables(cluster),
         }
-        tables = self._refitted_tables(alpha)
+        tables = self._refitted_tables(alpha, options)
+        if options and method not in tables:
+            raise TypeError(f"method {method!r} takes no option {next(iter(options))!r}")
         chosen = choose(method, methods | tables, "method")()
         return chosen if method in tables else self._interval_frame(alpha, *chosen)
 
