@@ -30,7 +30,7 @@ class Figures:
 
     def draw(self, name: str, caption: str, size=(6.0, 4.0), **options) -> str:
         """``fit.plot.<name>`` as a figure element, or a line that says why there is none."""
-        if not self.available:
+        if not self.available or not hasattr(self.fit.plot, name):
             return ""
         from matplotlib.figure import Figure
 
@@ -39,7 +39,7 @@ class Figures:
             getattr(self.fit.plot, name)(ax=figure.add_subplot(), **options)
             image = self._image(figure)
         except (FastLMMError, ValueError) as error:
-            reason = str(error)
+            reason = str(error).partition(": give ")[0]  # what a caller could give has no place on a page
             again = reason in self.reasons  # a reason that holds for several figures is given once
             self.reasons.add(reason)
             return paragraph(f"{caption}: not drawn" + ("." if again else f", {reason}"), "soft")

@@ -39,7 +39,8 @@ math{font-size:1.05rem;margin:.6rem 0}
 mtd{padding:.2rem .25rem}
 .bar{display:inline-block;height:.6rem;background:var(--accent);border-radius:.2rem;vertical-align:middle}
 @media print{body{background:#fff}section{break-inside:avoid}}
-@media(max-width:30rem){main{padding:.6rem}section{padding:.8rem}th,td{padding:.25rem .45rem}}
+@media(max-width:30rem){main{padding:.6rem}section{padding:.8rem}table{font-size:.8rem}
+th,td{padding:.2rem .35rem}thead th{white-space:normal}tbody th{min-width:4.5rem}}
 """
 
 
@@ -92,9 +93,18 @@ def paragraph(text: str, kind: str = "") -> str:
     return f"<p{mark}>{escape(text)}</p>"
 
 
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="'
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    '">'
+)
+"""Nothing is fetched and no script runs, whatever a label holds."""
+
+
 def page(title: str, body: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><main>{body}</main></body></html>\n"
+        f"{POLICY}<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<body><main>{body}</main></body></html>\n"
     )

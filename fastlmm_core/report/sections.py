@@ -21,7 +21,7 @@ def facts(fit) -> str:
     mixed = hasattr(fit, "convergence")
     items = [f"{fit.nobs:,} rows"]
     if mixed:
-        items += [f"{count:,} {group}" for group, count in fit.ngroups.items()]
+        items += [f"{group}: {count:,} levels" for group, count in fit.ngroups.items()]
     items.append(fit.method if mixed else "least squares")
     found = "".join(f"<li>{escape(item)}</li>" for item in items)
     if mixed:
@@ -105,10 +105,10 @@ def variances(fit) -> str:
             rows.append([name, number(vcov), number(sdcor), ""])
     icc, r2 = fit.icc(), fit.r2()
     shares = [
-        ["ICC, adjusted for the fixed effects", number(icc["adjusted"], 3)],
-        ["ICC, unadjusted", number(icc["unadjusted"], 3)],
-        ["R squared, marginal (fixed effects)", number(r2["marginal"], 3)],
-        ["R squared, conditional (fixed and random)", number(r2["conditional"], 3)],
+        ["ICC, adjusted for the fixed effects", _share(icc["adjusted"])],
+        ["ICC, unadjusted", _share(icc["unadjusted"])],
+        ["R squared, marginal (fixed effects)", _share(r2["marginal"])],
+        ["R squared, conditional (fixed and random)", _share(r2["conditional"])],
     ]
     return section(
         "Variance components",
@@ -118,6 +118,11 @@ def variances(fit) -> str:
     )
 
 
+def _share(value: float) -> str:
+    """A share of 1, where less than rounding leaves is 0."""
+    return number(value if value > 1e-12 else 0.0, 3)
+
+
 def random_effects(fit, figures: Figures) -> str:
     if not hasattr(fit, "ranef"):
         return ""
@@ -125,7 +130,7 @@ def random_effects(fit, figures: Figures) -> str:
     effects = fit.ranef()
     for group, frame in list(effects.items())[:MOST_GROUPS]:
         columns = list(frame.columns)[:MOST_PANELS]
-        tall = float(np.clip(0.16 * min(len(frame), 60), 2.8, 7.0))
+        tall = float(np.clip(0.16 * min(len(frame), 60), 2.8, 7.0 if len(frame) <= 60 else 4.5))
         drawn = "".join(
             figures.draw(
                 "ranef", f"{column} by {group}: predicted, with 95 % intervals", (5.2, tall),

@@ -93,9 +93,10 @@ def _product(factor, name):
     """``factor * x_i``, of the intercept the factor alone."""
     if name == "Intercept":
         return factor
-    pieces = []
+    pieces = [("space",)]
     for piece in name.split(":"):
-        pieces += [_op("times"), _indexed(("text", piece))] if pieces else [_indexed(("text", piece))]
+        pieces += [_op("times")] if len(pieces) > 1 else []
+        pieces.append(_indexed(("text", piece)))
     return ("row", factor, *pieces)
 
 
@@ -140,6 +141,8 @@ def _latex(node) -> str:
         return f"\\{rest[0]}"
     if kind == "op":
         return OPERATORS.get(rest[0], (rest[0],))[0]
+    if kind == "space":
+        return "\\,"
     if kind == "break":
         return "\\\\\n  &\\quad"
     if kind in ("sub", "power"):
@@ -185,6 +188,8 @@ def _mathml(node) -> str:
         return f"<mi>{html.escape(rest[0])}</mi>"
     if kind == "number":
         return f"<mn>{html.escape(rest[0])}</mn>"
+    if kind == "space":
+        return '<mspace width="0.17em"></mspace>'
     if kind == "symbol":
         return f"<mi>{GREEK[rest[0]]}</mi>"
     if kind == "op":

@@ -40,6 +40,13 @@ class LMResults(FixedEffects, Accessors, LinearDiagnostics, Testing, LinearExpor
     def _df(self) -> np.ndarray:
         return np.full(len(self._kept), float(self.df_resid))
 
+    @property
+    def plot(self):
+        """Figures of the fit: ``fit.plot.residuals()`` and ``fit.plot.qq()``."""
+        from fastlmm_core.results.plots import LinearPlots
+
+        return LinearPlots(self)
+
     def _methods(self) -> dict:
         return {"residual": lambda: Residual(self._vcov, self.df_resid)}
 
@@ -68,10 +75,12 @@ class LMResults(FixedEffects, Accessors, LinearDiagnostics, Testing, LinearExpor
 
     @property
     def sigma(self) -> float:
+        """Residual standard deviation, units of the response."""
         return self.scale**0.5
 
     @property
     def df_resid(self) -> int:
+        """Rows less coefficients kept."""
         return self._estimates.df_resid
 
     @property

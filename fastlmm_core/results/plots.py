@@ -54,15 +54,12 @@ def one_or_all(axes):
     return panels
 
 
-class PlotAccessor:
-    """Figures of one fit; every method returns matplotlib Axes.
-
-    A method with several panels returns an array of Axes and takes as many in
-    ``ax=``.  The methods draw, and never call ``show``.
+class LinearPlots:
+    """Figures of a linear model, and of the residuals of any: every method returns matplotlib Axes.
 
     Parameters
     ----------
-    fit : LMMResults
+    fit : LMResults or LMMResults
     """
 
     def __init__(self, fit):
@@ -86,6 +83,21 @@ class PlotAccessor:
         points, line = plotdata.normal_quantiles(self._rows("resid_scaled"))
         (ax,) = new_axes(1, ax, width=4.8)
         return draw.quantiles(ax, points, line, "Scaled residual", max_points)
+
+    def _rows(self, name):
+        return np.asarray(getattr(self._fit, name), dtype=np.float64)
+
+
+class PlotAccessor(LinearPlots):
+    """Figures of one fit; every method returns matplotlib Axes.
+
+    A method with several panels returns an array of Axes and takes as many in
+    ``ax=``.  The methods draw, and never call ``show``.
+
+    Parameters
+    ----------
+    fit : LMMResults
+    """
 
     def ranef(self, group=None, ax=None, *, columns=None, level=0.95, max_levels=1_000):
         """Caterpillar plot: BLUPs in increasing order with intervals from the conditional variances.
@@ -245,9 +257,6 @@ class PlotAccessor:
             "blup": pd.DataFrame(blups[group].to_numpy(dtype=np.float64) + beta, index=index, columns=names),
         }, axis=1)
         return table, np.bincount(codes, minlength=len(levels))
-
-    def _rows(self, name):
-        return np.asarray(getattr(self._fit, name), dtype=np.float64)
 
     def _frame(self):
         """The data's columns on the rows of the fit."""

@@ -123,14 +123,14 @@ def test_augment_needs_rows(sleep, tmp_path):
 def test_equation_in_symbols(sleep):
     text = sleep.equation()
     assert text.startswith("\\begin{aligned}") and text.endswith("\\end{aligned}")
-    assert "\\beta_{0} + \\beta_{1} \\mathrm{Days}_{i}" in text
-    assert "b_{1 , \\mathrm{Subject} [ i ]} \\mathrm{Days}_{i}" in text
+    assert "\\beta_{0} + \\beta_{1} \\, \\mathrm{Days}_{i}" in text
+    assert "b_{1 , \\mathrm{Subject} [ i ]} \\, \\mathrm{Days}_{i}" in text
     assert "\\Sigma_{\\mathrm{Subject}}" in text
     assert text.count("{") == text.count("}")
 
 
 def test_equation_with_estimates(sleep):
-    assert "251.4 + 10.47 \\mathrm{Days}_{i}" in sleep.equation(values=True)
+    assert "251.4 + 10.47 \\, \\mathrm{Days}_{i}" in sleep.equation(values=True)
     assert "612.1 & 9.604 \\\\ 9.604 & 35.07" in sleep.equation(values=True)
     assert "<mn>10.47</mn>" in sleep.equation(values=True, form="mathml")
     with pytest.raises(ValueError, match="no form 'word'"):
