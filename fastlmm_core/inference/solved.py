@@ -20,6 +20,7 @@ from fastlmm_core.inference.estimates import (
     variance_calculus,
 )
 from fastlmm_core.inference.kenward_roger import KenwardRoger, kenward_roger
+from fastlmm_core.mme.blas_threads import blas_threads
 from fastlmm_core.mme.covariance import ThetaMap
 
 
@@ -72,7 +73,7 @@ class SolvedModel:
     @cached_property
     def calculus(self) -> VarianceCalculus:
         """Information and Jacobian of the variance parameters."""
-        with self._lock:
+        with self._lock, blas_threads(1):
             return variance_calculus(self.objective, self.point, self.theta_map, self.estimates, self.fixed)
 
     @cached_property

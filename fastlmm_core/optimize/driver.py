@@ -22,6 +22,7 @@ import numpy as np
 
 from fastlmm_core.criterion.profiled import Point, ProfiledObjective
 from fastlmm_core.errors import NumericalError
+from fastlmm_core.mme.blas_threads import blas_threads
 from fastlmm_core.mme.covariance import ThetaMap, lower_factor
 from fastlmm_core.optimize.certificate import Certificate, Step
 from fastlmm_core.optimize.chart import Chart
@@ -115,7 +116,11 @@ def minimize(
     NumericalError : the objective cannot be evaluated at any starting value.
     ValueError : ``start`` is not n_theta finite numbers.
     """
-    control = control or Control()
+    with blas_threads(1):  # threads of BLAS take longer to wake up than small matrices take
+        return _minimize(objective, theta_map, start, control or Control(), names)
+
+
+def _minimize(objective: ProfiledObjective, theta_map: ThetaMap, start, control: Control, names) -> Optimum:
     start = None if start is None else check_start(start, theta_map.n_theta, names)
     if getattr(objective.engine, "stochastic", False):
         from fastlmm_core.optimize.score import solve_score
