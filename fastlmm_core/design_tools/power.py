@@ -142,7 +142,7 @@ def _run(fit, truth, test, nsim, seed, jobs, report) -> np.ndarray:
 
     def work(generators):
         return [
-            (np.nan, np.nan) if one is None else tester(fit._without_rows(*one))
+            (np.nan, np.nan) if one is None else tester(fit._without_rows(one))
             for one in replicator.solve_chunk(generators)
         ]
 

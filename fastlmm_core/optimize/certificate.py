@@ -37,14 +37,29 @@ class MonteCarlo:
 class Certificate:
     """Evidence that a search ended at a minimum, or the reason why not.
 
-    newton_decrement : ``g'H^-1 g / 2``, the criterion a Newton step would still gain.
-    max_scaled_gradient : largest ``|g_j| / sqrt(H_jj)`` over the free coordinates.
-    min_hessian_eigenvalue : of the Hessian in the free coordinates scaled to a
-        unit diagonal; positive at a strict minimum, NaN when nothing is free.
-    boundary : names of the diagonal parameters that are exactly 0.
-    kkt_min_eigenvalue : smallest eigenvalue of the gradient in T over the
-        directions of lost rank, >= 0 (to tolerance) at a minimum; NaN without.
-    monte_carlo : errors left by random probes; None where no probes were used.
+    Attributes
+    ----------
+    converged : bool
+    reason : str
+        How the search ended.
+    iterations, n_values, n_gradients, n_starts : int
+        Newton steps of the best start; evaluations and starting values in all.
+    newton_decrement : float
+        ``g'H^-1 g / 2``, the criterion a Newton step would still gain.
+    max_scaled_gradient : float
+        Largest ``|g_j| / sqrt(H_jj)`` over the free coordinates.
+    min_hessian_eigenvalue : float
+        Of the Hessian in the free coordinates scaled to a unit diagonal; positive at a strict
+        minimum, NaN when nothing is free.
+    boundary : tuple of str
+        Names of the diagonal parameters that are exactly 0.
+    kkt_min_eigenvalue : float
+        Smallest eigenvalue of the gradient in T over the directions of lost rank, >= 0 (to
+        tolerance) at a minimum; NaN without.
+    trace : list of Step
+        What each iteration started from: ``value, decrement, step``.
+    monte_carlo : MonteCarlo or None
+        Errors left by random probes; None where no probes were used.
     """
 
     converged: bool

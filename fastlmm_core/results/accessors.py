@@ -18,18 +18,22 @@ class Accessors:
 
     @property
     def nobs(self) -> int:
+        """Rows used."""
         return self._estimates.n
 
     @property
     def n_dropped(self) -> int:
+        """Rows left out: missing values, weights of 0."""
         return self._facts.rows.dropped
 
     @property
     def formula(self) -> str:
+        """As it was written."""
         return self._facts.formula
 
     @property
     def response_name(self) -> str:
+        """Left-hand side of the formula."""
         return self._facts.response
 
     @property

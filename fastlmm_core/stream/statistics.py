@@ -66,6 +66,7 @@ class CrossProducts:
 
     @property
     def nobs(self) -> int:
+        """Rows used."""
         return self.n
 
     @property
