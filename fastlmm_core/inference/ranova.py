@@ -9,13 +9,16 @@ it (`reducible`), which is so for the highest-order columns of a term.
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastlmm_core.criterion.profiled import ProfiledObjective
+from fastlmm_core.crossprod.gram import build_cross_products
 from fastlmm_core.crossprod.statistics import CrossProducts, PairBlocks
+from fastlmm_core.formula.terms import Design
 from fastlmm_core.inference.estimated import check_likelihood
+from fastlmm_core.inference.estimates import FixedCoordinates
 from fastlmm_core.inference.lrt import reml_of_least_squares
 from fastlmm_core.inference.ols import least_squares
 from fastlmm_core.inference.refit import engine_threads, solve_again
@@ -34,19 +37,41 @@ def formula_terms(names: Sequence[str]) -> dict[str, list[int]]:
     return pieces
 
 
-def deletions(names: Sequence[str]) -> list[tuple[str | None, list[int]]]:
-    """What `ranova` drops from one term: (piece or None for all, the columns that stay).
+@dataclass(frozen=True)
+class Deletion:
+    """One smaller term: ``piece`` of the formula that goes (None: all), columns that stay.
 
-    With an intercept, each piece that is in no interaction with others that stay;
-    terms without an intercept, or with nothing else, go as a whole.
+    ``constant`` tells that the constant takes the place of the columns that go: all of a factor's
+    levels, in a term without intercept, leave the intercept behind when another factor or nothing stays.
+    """
+
+    piece: str | None
+    keep: tuple[int, ...]
+    constant: bool = False
+
+
+def deletions(names: Sequence[str], reduce: bool = True) -> list[Deletion]:
+    """What `ranova` drops from one term, by the rules of lmerTest.
+
+    Each piece goes that is in no interaction with others that stay; the last one leaves ``(1 | g)``,
+    with an intercept in the term or without.  ``(1 | g)``, and with ``reduce=False`` every term, goes
+    as a whole.
     """
     pieces = formula_terms(names)
     slopes = [piece for piece in pieces if piece != INTERCEPT]
-    if INTERCEPT not in pieces or not slopes:
-        return [(None, [])]
+    if not reduce or not slopes:
+        return [Deletion(None, ())]
     parts = {piece: set(piece.split(":")) for piece in slopes}
-    marginal = [p for p in slopes if not any(parts[p] < parts[other] for other in slopes)]
-    return [(piece, [j for j in range(len(names)) if j not in pieces[piece]]) for piece in marginal]
+    # without an intercept the first factor has a column for every level, and stands for the constant
+    factors = [piece for piece in slopes if "[" in names[pieces[piece][0]]]
+    found = []
+    for piece in slopes:
+        if any(parts[piece] < parts[other] for other in slopes):
+            continue
+        keep = tuple(j for j in range(len(names)) if j not in pieces[piece])
+        stands = len(factors) > 1 and piece == factors[0]
+        found.append(Deletion(piece, keep, INTERCEPT not in pieces and (not keep or stands)))
+    return found
 
 
 def reducible(B: np.ndarray, keep: Sequence[int]) -> bool:
@@ -119,22 +144,92 @@ def _parents(products: CrossProducts, place: dict[int, int]) -> tuple[np.ndarray
     return tuple(parents)
 
 
+def with_constant(
+    solved: SolvedModel, term: int, keep: Sequence[int]
+) -> tuple[CrossProducts, ThetaMap]:
+    """Statistics where the columns of a term that are not in ``keep`` are one column, their sum.
+
+    For columns that sum to 1.  The sum comes last in the term, in the units of the data.
+    """
+    old, theta_map = solved.products, solved.theta_map
+    block, B = theta_map.blocks[term], theta_map.maps[term]
+    f, q, k, u = block.factor, block.q, theta_map.k[block.factor], len(old.C)
+    K = np.zeros((q, len(keep) + 1))
+    K[list(keep), range(len(keep))] = 1.0
+    K[[j for j in range(q) if j not in keep], len(keep)] = 1.0
+    K = np.linalg.solve(B, K)  # Z K in the standardized columns Z B
+    # columns of the factor: those before and after the term stay
+    r = K.shape[1]
+    full = np.zeros((k, k - q + r))
+    before, after = block.start, k - block.start - q
+    full[range(before), range(before)] = 1.0
+    full[block.rows, before : before + r] = K
+    full[range(k - after, k), range(before + r, k - q + r)] = 1.0
+    # U gets the new columns of this factor behind its own
+    z = np.asarray(old.z[f])
+    M = np.zeros((u, u + full.shape[1]))
+    M[range(u), range(u)] = 1.0
+    M[z, u:] = full
+    places = [np.asarray(part) for part in old.z]
+    places[f] = np.arange(u, M.shape[1])
+    R = [Rg @ M for Rg in old.R]
+    R[f] = np.ascontiguousarray(full.T @ R[f])
+    pairs = {}
+    for (a, b), pair in old.pairs.items():
+        blocks = full.T @ pair.blocks if a == f else pair.blocks @ full if b == f else pair.blocks
+        pairs[a, b] = PairBlocks(pair.indptr, pair.indices, np.ascontiguousarray(blocks))
+    products = replace(old, C=M.T @ old.C @ M, z=tuple(places), R=tuple(R), pairs=pairs)
+    blocks, maps = list(theta_map.blocks), list(theta_map.maps)
+    for t, other in enumerate(blocks):
+        if other.factor == f and other.start > block.start:
+            blocks[t] = TermBlock(f, other.start - q + r, other.q)
+    blocks[term], maps[term] = TermBlock(f, block.start, r), np.eye(r)
+    sizes = list(theta_map.k)
+    sizes[f] = k - q + r
+    return products, ThetaMap(blocks, sizes, maps)
+
+
+def criterion_of(
+    solved: SolvedModel,
+    products: CrossProducts,
+    theta_map: ThetaMap,
+    fixed: FixedCoordinates | None = None,
+) -> float:
+    """-2 (restricted) log-likelihood of a model with other random effects."""
+    check_likelihood(solved.objective, "ranova")
+    kept = solved.fixed.kept
+    engine = choose_engine(products, kept, n_threads=engine_threads(solved))
+    objective = ProfiledObjective(engine, products.n, solved.estimates.reml, products.sum_log_weights)
+    again = solve_again(solved, objective, products=products, fixed=fixed, theta_map=theta_map)[0]
+    check_likelihood(objective, "ranova")
+    return again.estimates.objective
+
+
+def criterion_by_rows(solved: SolvedModel, design: Design) -> float:
+    """The same for a design with other random terms, its rows being summed anew."""
+    products, standardization, layout = build_cross_products(design, n_threads=engine_threads(solved))
+    kept = solved.fixed.kept
+    fixed = FixedCoordinates(
+        p=solved.fixed.p,
+        kept=kept,
+        A=standardization.fixed_map(kept),
+        shift=standardization.beta(np.zeros(len(kept)), kept),
+        scale=standardization.y_scale,
+    )
+    blocks = [TermBlock(*place) for place in layout.term_slices]
+    return criterion_of(solved, products, ThetaMap(blocks, layout.k, standardization.z_maps), fixed)
+
+
 def smaller_criterion(solved: SolvedModel, term: int, keep: Sequence[int]) -> float:
     """-2 (restricted) log-likelihood of the model with columns ``keep`` of one term.
 
     The estimates of what stays are the start.  Without any random effect it is
     that of least squares.
     """
-    check_likelihood(solved.objective, "ranova")
     theta_map, columns = reduced_map(solved.theta_map, term, keep)
     products, fixed, estimates = solved.products, solved.fixed, solved.estimates
     if not any(columns):
         at = np.append(np.asarray(products.x)[fixed.kept], products.y)
         found = least_squares(products.C[np.ix_(at, at)], products.n, products.sum_log_weights, fixed)
         return reml_of_least_squares(found) if estimates.reml else -2.0 * found.llf
-    smaller = reduced_products(products, columns)
-    engine = choose_engine(smaller, fixed.kept, n_threads=engine_threads(solved))
-    objective = ProfiledObjective(engine, products.n, estimates.reml, products.sum_log_weights)
-    again = solve_again(solved, objective, theta_map=theta_map)[0]
-    check_likelihood(objective, "ranova")
-    return again.estimates.objective
+    return criterion_of(solved, reduced_products(products, columns), theta_map)

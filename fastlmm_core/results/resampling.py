@@ -9,9 +9,20 @@ import pandas as pd
 
 from fastlmm_core.crossprod.threads import resolve_threads
 from fastlmm_core.errors import ConvergenceWarning, DataError
+from fastlmm_core.formula.terms import Column
 from fastlmm_core.inference.bootstrap import Refitter, Replicate, Replicator, Solved, run_chunks
 from fastlmm_core.inference.lrt import mixture_upper, naive_p
-from fastlmm_core.inference.ranova import INTERCEPT, deletions, formula_terms, reducible, smaller_criterion
+from fastlmm_core.inference.ranova import (
+    INTERCEPT,
+    Deletion,
+    criterion_by_rows,
+    criterion_of,
+    deletions,
+    formula_terms,
+    reducible,
+    smaller_criterion,
+    with_constant,
+)
 from fastlmm_core.inference.refit import refit_response
 from fastlmm_core.inference.resample import ClusterResampler
 from fastlmm_core.inference.simulate import add_effects, draw_effects, draw_errors
@@ -36,26 +47,31 @@ def solved_model(fit, what: str) -> SolvedModel:
 class Resampling:
     """Methods of `LMMResults` that fit the model again."""
 
-    def ranova(self) -> pd.DataFrame:
+    def ranova(self, reduce_terms: bool = True) -> pd.DataFrame:
         """Test each random term by leaving it out, or a slope out of it.
+
+        Parameters
+        ----------
+        reduce_terms : whether slopes go one by one; False: every term goes as a whole.
 
         Returns
         -------
         DataFrame
-            Row ``<none>`` for the model itself, then one per deletion: ``x in (x | g)``
-            reduces the term to ``(1 | g)``, ``(1 | g)`` leaves it out.  A term without
-            an intercept goes as a whole, and so does a piece of formula with all its
-            columns; one that is part of an interaction stays.  Columns ``npar, llf, aic,
-            LRT, df, p, p_mixture``; NaN for a deletion that the statistics cannot express.
+            Row ``<none>`` for the model itself, then one per deletion: ``x in (x | g)`` and
+            ``x in (0 + x | g)`` reduce the term to ``(1 | g)``, ``(1 | g)`` leaves it out.  A piece of formula
+            goes with all its columns; one that is part of an interaction stays.  Columns ``npar,
+            llf, aic, LRT, df, p, p_mixture``.  A smaller model that is not nested (``(1 | g)`` in
+            ``(0 + x | g)``) has df 0 and no p.  NaN likelihoods: a fit without rows cannot tell, as its sums
+            by level do not hold the intercept.
 
         Raises
         ------
-        DataError : the fit was read from a file.
+        DataError : the fit has lost its statistics.
 
         Notes
         -----
         As ``ranova`` of R's lmerTest (Kuznetsova, Brockhoff & Christensen 2017,
-        doi:10.18637/jss.v082.i13) with ``reduce.terms = TRUE``: likelihoods are restricted if
+        doi:10.18637/jss.v082.i13): likelihoods are restricted if
         the fit is by REML, and ``p`` is from a chi-square on ``df``.  ``p_mixture`` is from the
         50:50 mixture of chi-squares on ``df - 1`` and ``df`` where one variance goes (Stram & Lee
         1994, doi:10.2307/2533455), NaN where several do.  The smaller models are fitted from
@@ -66,21 +82,41 @@ class Resampling:
         rows = {"<none>": (self.df_modelwc, self.llf, self.aic, np.nan, np.nan, np.nan, np.nan)}
         for t, term in enumerate(facts.terms):
             text = _term_text(term.names, facts.factors[term.factor])
-            for piece, keep in deletions(term.names):
-                # a column that stays may have been centred with one that goes: not from these statistics
-                possible = reducible(solved.theta_map.maps[t], keep)
-                criterion = smaller_criterion(solved, t, keep) if possible else np.nan
-                q, r = len(term.names), len(keep)
+            for deletion in deletions(term.names, reduce_terms):
+                criterion, r = self._without(t, deletion)
+                q = len(term.names)
                 df = (q * (q + 1) - r * (r + 1)) // 2
                 npar, x = self.df_modelwc - df, float(np.maximum(0.0, criterion - full))
+                p = naive_p(x, df) if df > 0 else np.nan
                 mixture = mixture_upper(x, df) if q - r == 1 else np.nan
-                label = f"({text})" if piece is None else f"{piece} in ({text})"
+                label = f"({text})" if deletion.piece is None else f"{deletion.piece} in ({text})"
                 while label in rows:
                     label += " "
                 aic = criterion + 2.0 * npar
-                rows[label] = (npar, -0.5 * criterion, aic, x, df, naive_p(x, df), mixture)
+                rows[label] = (npar, -0.5 * criterion, aic, x, df, p, mixture)
         columns = ["npar", "llf", "aic", "LRT", "df", "p", "p_mixture"]
         return pd.DataFrame(list(rows.values()), index=list(rows), columns=columns)
+
+    def _without(self, t: int, deletion: Deletion) -> tuple[float, int]:
+        """-2 log-likelihood of the model with a smaller term t, and the columns that are left of it."""
+        solved, facts, keep = self._solved, self._facts, list(deletion.keep)
+        term = facts.terms[t]
+        others = [other.names for s, other in enumerate(facts.terms) if s != t and other.factor == term.factor]
+        if deletion.constant and (INTERCEPT,) in others:  # the same term twice is once
+            return smaller_criterion(solved, t, keep), len(keep)
+        if not deletion.constant and reducible(solved.theta_map.maps[t], keep):
+            return smaller_criterion(solved, t, keep), len(keep)
+        columns = self._spec.terms[t].columns
+        gone = [column for j, column in enumerate(columns) if j not in keep]
+        if deletion.constant and _sum_to_one(self._spec, gone):
+            return criterion_of(solved, *with_constant(solved, t, keep)), len(keep) + 1
+        if not isinstance(self._rows, FitRows):
+            return np.nan, len(keep) + deletion.constant
+        design = self._rows.design
+        own = design.terms[t].columns
+        left = [own[j] for j in keep] + ([Column(INTERCEPT)] if deletion.constant else [])
+        terms = [replace(o, columns=tuple(left)) if s == t else o for s, o in enumerate(design.terms)]
+        return criterion_by_rows(solved, replace(design, terms=tuple(terms))), len(left)
 
     def refit(self, y):
         """Fit the same model to another response.
@@ -336,6 +372,21 @@ def _reporter(progress):
     if progress is not None and progress is not False and not callable(progress):
         raise TypeError(f"progress is None, a bool or a callable, found {progress!r}")
     return progress or None
+
+
+def _sum_to_one(spec, columns) -> bool:
+    """Whether columns of indicators are those of all levels, or of all their combinations."""
+    atoms = sorted({a for column in columns for a in column.atoms})
+    pieces = sorted({spec.atoms[a].piece for a in atoms})
+    if not atoms or any(spec.atoms[a].table is None for a in atoms):
+        return False
+    sizes = [next(len(spec.atoms[a].table) for a in atoms if spec.atoms[a].piece == piece) for piece in pieces]
+    codes = dict(zip(pieces, np.indices(sizes).reshape(len(sizes), -1)))
+    total = 0.0
+    for column in columns:
+        parts = [np.asarray(spec.atoms[a].table)[codes[spec.atoms[a].piece]] for a in column.atoms]
+        total = total + np.prod(parts, axis=0)
+    return bool(np.allclose(total, 1.0, rtol=0, atol=1e-12))
 
 
 def theta_names(facts) -> list[str]:

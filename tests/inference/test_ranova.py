@@ -107,11 +107,16 @@ def test_chains_of_three_and_crossed_slopes():
 
 
 def test_what_is_left_out_of_a_term():
-    assert deletions(["Intercept"]) == [(None, [])]
-    assert deletions(["x"]) == [(None, [])]
-    assert deletions(["Intercept", "x", "z"]) == [("x", [0, 2]), ("z", [0, 1])]
-    assert deletions(["Intercept", "f[T.b]", "f[T.c]"]) == [("f", [0])]
-    assert deletions(["Intercept", "x", "z", "x:z"]) == [("x:z", [0, 1, 2])]
+    def left(names, **options):
+        return [(d.piece, list(d.keep), d.constant) for d in deletions(names, **options)]
+
+    assert left(["Intercept"]) == [(None, [], False)]
+    assert left(["x"]) == [("x", [], True)]
+    assert left(["x"], reduce=False) == left(["Intercept", "x"], reduce=False) == [(None, [], False)]
+    assert left(["Intercept", "x", "z"]) == [("x", [0, 2], False), ("z", [0, 1], False)]
+    assert left(["Intercept", "f[T.b]", "f[T.c]"]) == [("f", [0], False)]
+    assert left(["Intercept", "x", "z", "x:z"]) == [("x:z", [0, 1, 2], False)]
+    assert left(["f[a]", "f[b]", "x"]) == [("f", [2], False), ("x", [0, 1], False)]
 
 
 def brute_force_rlrt(mu, df, w2, rest):
