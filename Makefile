@@ -10,10 +10,10 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 comma := ,
 SOURCES := setup.py pyproject.toml MANIFEST.in \
-	$(shell find fastlmm_core src_c -type f ! -name '*.so' ! -name '*.pyc' 2>/dev/null)
+	$(shell find fastlmm_core src_c -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/docs/*' 2>/dev/null)
 STAMPS := $(VENV)/.fastlmm_core
 
-.PHONY: demo test lint sanitize tsan valgrind coverage fuzz bench wheel-test manylinux clean help
+.PHONY: demo test docs lint sanitize tsan valgrind coverage fuzz bench wheel-test manylinux clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -26,6 +26,10 @@ demo: $(STAMPS)/package
 ## make test        install with the test extra, run the suite on the installed package
 test: $(STAMPS)/test
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+## make docs        run the examples and build the site into build/site; a warning or an exception fails
+docs: $(STAMPS)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 ## make lint        ruff, cython-lint, mypy
 lint: $(STAMPS)/lint
@@ -104,7 +108,7 @@ $(STAMPS)/package: $(WHEEL)/stamp
 	$(BIN)/python -m pip install -q --force-reinstall --no-deps $(WHEEL)/*.whl
 	@mkdir -p $(@D) && touch $@
 
-$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/bench $(STAMPS)/coverage $(STAMPS)/wheel: $(STAMPS)/%: $(STAMPS)/package
+$(STAMPS)/test $(STAMPS)/docs $(STAMPS)/lint $(STAMPS)/bench $(STAMPS)/coverage $(STAMPS)/wheel: $(STAMPS)/%: $(STAMPS)/package
 	$(BIN)/python -m pip install -q "$$(echo $(WHEEL)/*.whl)[$*$(if $(EXTRAS),$(comma)$(EXTRAS))]"
 	@mkdir -p $(@D) && touch $@
 
