@@ -1,10 +1,29 @@
 """Growth of time and memory over rows, groups and columns, one figure per series of a run."""
 
+from contextlib import contextmanager
+
 from .libraries import LIBRARIES
 
 AXES = {"rows": "Rows", "groups": "Groups at 1M rows", "columns": "Numeric fixed columns"}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#8C8C8C")
 MARKERS = "osD^vPX*<>h"
+
+
+@contextmanager
+def axes_pair(path):
+    """Two axes in the style of the report, written to ``path`` at the end."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.5, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    pair = figure.subplots(1, 2)
+    yield pair
+    for ax in pair:
+        ax.grid(True, which="major", lw=0.4, alpha=0.5)
+        ax.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 def curves(rows, series):
@@ -42,8 +61,10 @@ def draw(rows, folder):
             label = LIBRARIES[library].label + (f", {threads} threads" if several else "")
             style = {
                 "color": COLOURS[position % len(COLOURS)],
-                "marker": MARKERS[position % len(MARKERS)], "ms": 4,
-                "lw": 2.4 if library == "ours" else 1.2, "ls": "-" if threads == "1" else "--",
+                "marker": MARKERS[position % len(MARKERS)],
+                "ms": 4,
+                "lw": 2.4 if library == "ours" else 1.2,
+                "ls": "-" if threads == "1" else "--",
             }
             size = [point[0] for point in points]
             time.plot(size, [point[1] for point in points], label=label, **style)

@@ -1,57 +1,28 @@
 """Fits of files: time relative to pyarrow's own decode of the same columns, and peak memory.
 
-    python -m bench.scale --rows 10_000_000 --groups 1_000_000                       # W8 as one Parquet file
-    python -m bench.scale --rows 200_000_000 --groups 5_000_000 --files 20 --slope   # about 7 GB of files
+    python -m bench.scale                             # W8 as one Parquet file, 1 minute
+    python -m bench.scale --growth                    # 10M to 200M rows in 20 files: 4 minutes, 7 GB of disk
+    python -m bench.scale --growth --rows 2_000_000   # the same with the largest at 2M rows
 
-Rows are drawn and written in a stream, and the files are removed afterwards unless ``--keep``.
-Every measurement runs in a process of its own; it prints one JSON object per line.
+Rows are drawn and written in a stream, and the files are removed afterwards.  Every measurement runs in a
+process of its own; peak memory is its largest resident size, pages of mapped files included.  Writes ``results/scale.csv``, or ``results/scale_growth.csv`` and ``plots/scale_growth.png``.
 """
 
 import argparse
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+from . import memory, records
+from .parquet_rows import COLUMNS, generate
 
-from . import memory
-from .environment import describe
-
-CHUNK = 1 << 20  # rows drawn at once, and rows of a row group
-COLUMNS = ["y", "f", "x", "x2", "g"]
-
-
-def generate(folder, rows, groups, files, slope, seed=1):
-    """Write ``files`` Parquet files of a random-intercept (or slope) model, keys in random order."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rng = np.random.default_rng(seed)
-    b = rng.standard_normal((groups, 2 if slope else 1)) * np.sqrt(0.5)
-    bounds = np.arange(files + 1) * rows // files
-    for at, (lo, hi) in enumerate(zip(bounds, bounds[1:], strict=False)):
-        writer = None
-        for start in range(lo, hi, CHUNK):
-            table = _chunk(pa, rng, min(CHUNK, hi - start), b, groups)
-            if writer is None:
-                writer = pq.ParquetWriter(Path(folder, f"{at:04d}.parquet"), table.schema)
-            writer.write_table(table)
-        writer.close()
-
-
-def _chunk(pa, rng, n, b, groups):
-    level = rng.integers(0, 3, n)
-    x, x2 = rng.standard_normal((2, n))
-    g = rng.integers(0, groups, n)
-    y = np.array([1.0, 1.3, 0.8])[level] + 0.5 * x - 0.25 * x2 + b[g, 0] + rng.standard_normal(n)
-    if b.shape[1] > 1:
-        y += b[g, 1] * x
-    f = pa.DictionaryArray.from_arrays(pa.array(level, pa.int8()), ["a", "b", "c"])
-    return pa.table({"y": y, "f": f, "x": x, "x2": x2, "g": g + 1})
+SIZES = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the largest
+ROWS_PER_GROUP = 40
 
 
 def decode(folder):
@@ -67,69 +38,125 @@ def decode(folder):
 
 
 def fit(folder, formula, threads):
-    """Seconds from paths to a fitted model."""
+    """Seconds from paths to a fitted model, and the memory that its plan forecast."""
     import fastlmm_core as flm
 
     lmer = flm.lmer  # imports
+    before = memory.resident()
     started, cpu = time.perf_counter(), time.process_time()
     found = lmer(formula, folder, n_threads=threads)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    peak = memory.peak()
+    forecast = before + flm.plan(formula, folder).forecast().peak
     return {
-        "seconds": seconds, "cpu": cpu, "rows": found.nobs, "groups": found.ngroups, "llf": found.llf,
-        "theta": found.theta.tolist(), "converged": found.converged, "stages": found.timings,
+        "seconds": seconds, "cpu": cpu, "rows": found.nobs, "groups": sum(found.ngroups.values()),
+        "criterion": -2 * found.llf, "converged": found.converged, "stages": json.dumps(found.timings),
+        "peak_mb": peak / 2**20, "forecast_mb": forecast / 2**20,
     }  # fmt: skip
 
 
-def _measured(what, folder, formula, threads):
+def measured(what, folder, formula, threads=None):
+    """A measurement in a process of its own."""
     command = [sys.executable, "-m", "bench.scale", "--measure", what, "--folder", str(folder)]
     command += ["--formula", formula, *(["--threads", str(threads)] if threads else [])]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def run(options):
-    """Generate, measure, remove."""
+def formula_of(slope):
+    return f"y ~ f + x + x2 + ({'1 + x' if slope else '1'} | g)"
+
+
+def single(options):
+    """One size: decode and fit by turns."""
     folder = Path(options.folder or tempfile.mkdtemp(prefix="scale"))
     folder.mkdir(parents=True, exist_ok=True)
-    formula = options.formula or f"y ~ f + x + x2 + ({'1 + x' if options.slope else '1'} | g)"
+    formula = options.formula or formula_of(options.slope)
     made = not any(folder.glob("*.parquet"))
+    rows = []
     try:
         if made:
             generate(folder, options.rows, options.groups, options.files, options.slope)
         size = sum(path.stat().st_size for path in folder.glob("*.parquet"))
-        print(json.dumps({"environment": describe(), "formula": formula, "file_bytes": size}), flush=True)
-        best = {}
-        for _ in range(options.repeats):
+        for repeat in range(options.repeats):
             for what in ("decode", "fit"):
-                found = _measured(what, folder, formula, options.threads)
-                print(json.dumps({what: found}), flush=True)
-                best[what] = min(best.get(what, np.inf), found["seconds"])
-        print(json.dumps({"relative": best["fit"] / best["decode"]}))
+                found = measured(what, folder, formula, options.threads)
+                rows.append({"what": what, "repeat": repeat, "file_mb": size / 2**20} | found)
+                records.tell(rows[-1])
     finally:
         if made and not options.keep:
             shutil.rmtree(folder)
+    median = {
+        what: statistics.median(row["seconds"] for row in rows if row["what"] == what)
+        for what in ("decode", "fit")
+    }
+    summary = {
+        "decode_s": median["decode"], "fit_s": median["fit"], "relative": median["fit"] / median["decode"],
+        "peak_mb": max(row["peak_mb"] for row in rows if row["what"] == "fit"),
+    }  # fmt: skip
+    records.tell(summary)
+    records.write("scale", rows, {"formula": formula, **summary}, options.out)
+
+
+def growth(options):
+    """Sizes up to ``options.rows``, a fixed number of rows per group."""
+    rows = []
+    for part in SIZES:
+        n = int(options.rows * part)
+        folder = Path(tempfile.mkdtemp(prefix="scale", dir=options.folder))
+        try:
+            generate(folder, n, max(2, n // ROWS_PER_GROUP), options.files, True, processes=2, plain=True)
+            found = measured("fit", folder, formula_of(True), options.threads)
+        finally:
+            shutil.rmtree(folder)
+        rows.append(
+            found | {"ns_per_row": 1e9 * found["seconds"] / n, "cpu_ns_per_row": 1e9 * found["cpu"] / n}
+        )
+        records.tell(rows[-1])
+    path = records.write("scale_growth", rows, {"formula": formula_of(True)}, options.out)
+    draw(rows, (path.parent if options.out else records.PLOTS) / "scale_growth.png")
+
+
+def draw(rows, path):
+    """Time per row and peak memory over rows."""
+    from .figures import axes_pair
+
+    with axes_pair(path) as (time_ax, memory_ax):
+        size = [row["rows"] for row in rows]
+        time_ax.plot(size, [row["seconds_ns"] for row in rows], color="#0072B2", marker="o", ms=4, lw=2.4)
+        time_ax.set(
+            xlabel="Rows", ylabel="Nanoseconds per row, paths to fitted model", xscale="log", ylim=(0, None)
+        )
+        for name, label, style in (("peak_mb", "used", "-"), ("forecast_mb", "forecast", ":")):
+            memory_ax.plot(size, [row[name] for row in rows], style, color="#0072B2", lw=2.4, label=label)
+        memory_ax.set(xlabel="Rows", ylabel="Peak MiB of the process", xscale="log", ylim=(0, None))
+        memory_ax.legend(frameon=False, fontsize="small")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=10**7)
+    parser.add_argument("--growth", action="store_true", help="sizes up to --rows, with slopes")
+    parser.add_argument("--rows", type=int, help="10M, with --growth 200M")
     parser.add_argument("--groups", type=int, default=10**6)
-    parser.add_argument("--files", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--files", type=int, help="1, with --growth 20")
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--folder")
+    parser.add_argument("--folder", help="of the files; those that are there already are used, and stay")
     parser.add_argument("--formula")
     parser.add_argument("--slope", action="store_true")
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--out", help="folder of the results")
     parser.add_argument("--measure", choices=["decode", "fit"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure is None:
-        return run(options)
+        options.rows = options.rows or (200 * 10**6 if options.growth else 10**7)
+        options.files = options.files or (20 if options.growth else 1)
+        return growth(options) if options.growth else single(options)
     memory.reset_peak()
     if options.measure == "decode":
         found = decode(options.folder)
     else:
         found = fit(options.folder, options.formula, options.threads)
-    print(json.dumps(found | {"peak_bytes": memory.peak()}))
+    records.tell({"peak_mb": memory.peak() / 2**20} | found)
 
 
 if __name__ == "__main__":
