@@ -79,7 +79,7 @@ def main():
                 started = time.perf_counter()
                 fit = flm.lmer(FORMULA, data)
                 seconds.append(time.perf_counter() - started)
-            criterion = -2 * fit.llf
+            criterion = float(-2 * fit.llf)
             rows.append(
                 {"table": name, "criterion": repr(criterion), "seconds": statistics.median(seconds[1:])}
             )

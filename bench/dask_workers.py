@@ -41,7 +41,7 @@ def timed(folder, client, kill_after=None):
     seconds = time.perf_counter() - started
     if timer:
         timer.join()
-    return {"seconds": seconds, "criterion": -2 * fit.llf, "killed": len(killed)}
+    return {"seconds": seconds, "criterion": float(-2 * fit.llf), "killed": len(killed)}
 
 
 def on_workers(folder, workers, options):

@@ -5,7 +5,8 @@
     python -m bench.scale --growth --rows 2_000_000   # the same with the largest at 2M rows
 
 Rows are drawn and written in a stream, and the files are removed afterwards.  Every measurement runs in a
-process of its own; peak memory is its largest resident size, pages of mapped files included.  Writes ``results/scale.csv``, or ``results/scale_growth.csv`` and ``plots/scale_growth.png``.
+process of its own; peak memory is its largest resident size, pages of mapped files included.  Writes
+``results/scale.csv``, or ``results/scale_growth.csv`` and ``plots/scale_growth.png``.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def fit(folder, formula, threads):
     forecast = before + flm.plan(formula, folder).forecast().peak
     return {
         "seconds": seconds, "cpu": cpu, "rows": found.nobs, "groups": sum(found.ngroups.values()),
-        "criterion": -2 * found.llf, "converged": found.converged, "stages": json.dumps(found.timings),
+        "criterion": repr(float(-2 * found.llf)), "converged": found.converged, "stages": json.dumps(found.timings),
         "peak_mb": peak / 2**20, "forecast_mb": forecast / 2**20,
     }  # fmt: skip
 
@@ -129,6 +130,9 @@ def draw(rows, path):
         for name, label, style in (("peak_mb", "used", "-"), ("forecast_mb", "forecast", ":")):
             memory_ax.plot(size, [row[name] for row in rows], style, color="#0072B2", lw=2.4, label=label)
         memory_ax.set(xlabel="Rows", ylabel="Peak MiB of the process", xscale="log", ylim=(0, None))
+        for ax in (time_ax, memory_ax):
+            ax.set_xticks(size, [f"{n / 1e6:g}M" for n in size])
+            ax.minorticks_off()
         memory_ax.legend(frameon=False, fontsize="small")
 
 
