@@ -91,6 +91,11 @@ class Path:
         self._known[at] = _Place(at, x, start, 0.0)
         self.se = self._standard_error(start)
 
+    def use(self, objective: ProfiledObjective) -> "Path":
+        """Go on with another engine of the same statistics; results are the same bits."""
+        self.objective = self.deviance.objective = objective
+        return self
+
     def to_natural(self, tau: float) -> float:
         """The parameter in the units of the data."""
         kind = self.target.kind

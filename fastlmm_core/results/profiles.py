@@ -1,6 +1,8 @@
 """What `LMMResults.profile` returns."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from threading import RLock
 
 import numpy as np
@@ -8,6 +10,7 @@ import pandas as pd
 from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 from scipy.special import ndtri
 
+from fastlmm_core.crossprod.threads import resolve_threads
 from fastlmm_core.errors import ConvergenceWarning
 from fastlmm_core.inference.deviance import Target
 from fastlmm_core.inference.estimated import check_likelihood
@@ -15,6 +18,8 @@ from fastlmm_core.inference.profile import Path
 from fastlmm_core.inference.refit import by_maximum_likelihood, fresh_objective
 from fastlmm_core.results.bootstrapped import natural_names
 
+WORTH_A_THREAD = 1e6
+"""Flops of one evaluation from which parameters are followed in threads; below, Python is most of the work."""
 REACH = 2.5758293035489004
 """The curves extend to this zeta, the limits of a 99 % interval."""
 
@@ -30,21 +35,58 @@ class Profile:
         ML estimates, where zeta is 0.
     """
 
-    def __init__(self, solved, targets: dict[str, Target]):
+    def __init__(self, solved, targets: dict[str, Target], n_jobs: int | None = None):
         ml = by_maximum_likelihood(solved)
         check_likelihood(ml.objective, "profile")
-        objective = fresh_objective(ml, reml=False)
+        if n_jobs is None and ml.objective.work < WORTH_A_THREAD:
+            n_jobs = 1
+        jobs = min(resolve_threads(n_jobs), max(len(targets), 1))
+        threads = None if jobs == 1 else 1
+        self._objectives = [fresh_objective(ml, reml=False, n_threads=threads) for _ in range(jobs)]
         sd = [np.sqrt(np.diag(T)) for T in ml.estimates.terms]
-        self._paths = {
-            # the correlation with an effect of variance 0 is not defined
-            name: None
-            if target.kind == "cor" and not all(sd[target.at[0]][i] > 0 for i in target.at[1:])
-            else Path(ml, objective, target)
-            for name, target in targets.items()
-        }
         self.names = list(targets)
-        self._lock = RLock()  # all paths share one engine
+        self._lock = RLock()  # the paths share the engines
         self._curves: dict[str, pd.DataFrame] = {}
+
+        def begin(name, objective):
+            target = targets[name]
+            if target.kind == "cor" and not all(sd[target.at[0]][i] > 0 for i in target.at[1:]):
+                return None  # the correlation with an effect of variance 0 is not defined
+            return Path(ml, objective, target)
+
+        self._paths = dict(zip(self.names, self._map(begin, self.names)))
+
+    def _map(self, work, names) -> list:
+        """``work(name, objective)`` for each parameter, in as many threads as there are engines."""
+        free: SimpleQueue = SimpleQueue()
+        for objective in self._objectives:
+            free.put(objective)
+
+        def run(name):
+            objective = free.get()
+            try:
+                return work(name, objective)
+            finally:
+                free.put(objective)
+
+        if len(self._objectives) == 1:
+            return [run(name) for name in names]
+        with ThreadPoolExecutor(len(self._objectives)) as pool:
+            try:
+                return list(pool.map(run, names))
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _on_paths(self, work, names) -> list:
+        """``work(path)`` for each parameter, None where it is not defined."""
+
+        def run(name, objective):
+            path = self._paths[name]
+            return None if path is None else work(path.use(objective))
+
+        with self._lock:
+            return self._map(run, names)
 
     @property
     def estimate(self) -> pd.Series:
@@ -66,26 +108,33 @@ class Profile:
         if not 0 < alpha < 1:
             raise ValueError(f"alpha must lie between 0 and 1, found {alpha!r}")
         z = float(ndtri(1.0 - alpha / 2.0))
-        with self._lock:
-            limits = [(np.nan, np.nan) if p is None else (p.end(-z), p.end(z)) for p in self._paths.values()]
+        found = self._on_paths(lambda path: (path.end(-z), path.end(z)), self.names)
         self._warn()
+        limits = [(np.nan, np.nan) if one is None else one for one in found]
         return pd.DataFrame(limits, index=self.names, columns=["lower", "upper"])
 
     @property
     def zeta(self) -> pd.DataFrame:
         """The curves to ``|zeta|`` 2.58 or a bound: columns ``parameter, value, zeta, slope``."""
+        self._follow(self.names)
         return pd.concat([self._curve(name).assign(parameter=name) for name in self.names])[
             ["parameter", "value", "zeta", "slope"]
         ].reset_index(drop=True)
 
     def _curve(self, name: str) -> pd.DataFrame:
+        self._follow([name])
+        return self._curves[name]
+
+    def _follow(self, names) -> None:
+        """Compute the curves that are not known."""
         with self._lock:
-            if name not in self._curves:
-                path = self._paths[name]
-                points = [] if path is None else path.curve(REACH)
-                self._curves[name] = pd.DataFrame(points, columns=["value", "zeta", "slope"], dtype=float)
+            new = [name for name in names if name not in self._curves]
+            found = self._on_paths(lambda path: path.curve(REACH), new)
+            columns = ["value", "zeta", "slope"]
+            for name, points in zip(new, found, strict=True):
+                self._curves[name] = pd.DataFrame(points or [], columns=columns, dtype=float)
+            if new:
                 self._warn()
-            return self._curves[name]
 
     def _warn(self) -> None:
         lower = {n: p.improvement for n, p in self._paths.items() if p is not None and p.improvement > 1e-5}
@@ -126,6 +175,7 @@ class Profile:
         axes = np.atleast_1d(np.asarray(ax, object))
         if len(axes) != len(names):
             raise ValueError(f"{len(names)} parameters need as many Axes, found {len(axes)}")
+        self._follow(names)
         for name, panel in zip(names, axes, strict=True):
             _draw(panel, self._curve(name), kind)
             panel.set_xlabel(name)

@@ -58,9 +58,9 @@ class Resampling:
         -------
         DataFrame
             Row ``<none>`` for the model itself, then one per deletion: ``x in (x | g)`` and
-            ``x in (0 + x | g)`` reduce the term to ``(1 | g)``, ``(1 | g)`` leaves it out.  A piece of formula
-            goes with all its columns; one that is part of an interaction stays.  Columns ``npar,
-            llf, aic, LRT, df, p, p_mixture``.  A smaller model that is not nested (``(1 | g)`` in
+            ``x in (0 + x | g)`` reduce the term to ``(1 | g)``, ``(1 | g)`` leaves it out.  A piece of
+            formula goes with all its columns; one that is part of an interaction stays.  Columns
+            ``npar, llf, aic, LRT, df, p, p_mixture``.  A smaller model that is not nested (``(1 | g)`` in
             ``(0 + x | g)``) has df 0 and no p.  NaN likelihoods: a fit without rows cannot tell, as its sums
             by level do not hold the intercept.
 
@@ -100,8 +100,8 @@ class Resampling:
     def _without(self, t: int, deletion: Deletion) -> tuple[float, int]:
         """-2 log-likelihood of the model with a smaller term t, and the columns that are left of it."""
         solved, facts, keep = self._solved, self._facts, list(deletion.keep)
-        term = facts.terms[t]
-        others = [other.names for s, other in enumerate(facts.terms) if s != t and other.factor == term.factor]
+        factor = facts.terms[t].factor
+        others = [term.names for s, term in enumerate(facts.terms) if s != t and term.factor == factor]
         if deletion.constant and (INTERCEPT,) in others:  # the same term twice is once
             return smaller_criterion(solved, t, keep), len(keep)
         if not deletion.constant and reducible(solved.theta_map.maps[t], keep):
@@ -295,7 +295,7 @@ class Resampling:
             )
         return ClusterResampler(solved, self._rows.design, cluster_codes(self, by))
 
-    def profile(self, which=None) -> Profile:
+    def profile(self, which=None, n_jobs: int | None = None) -> Profile:
         """Profile likelihood of standard deviations, correlations, sigma and fixed effects.
 
         Parameters
@@ -303,6 +303,8 @@ class Resampling:
         which : str or list of str, optional
             Names as in the result's ``names`` (``sd_Days|Subject``, ``sigma``, ``Days``, ...), ``"theta_"``
             for all variance parameters, ``"beta_"`` for the fixed effects; by default all.
+        n_jobs : threads, a parameter each; by default the processors available where an evaluation is
+            worth one.  Results do not depend on it.
 
         Returns
         -------
@@ -321,7 +323,7 @@ class Resampling:
         method, with the exact Hessian for one grouping factor.
         """
         solved = solved_model(self, "profile")
-        return Profile(solved, chosen(profile_targets(self._facts, self._kept), which))
+        return Profile(solved, chosen(profile_targets(self._facts, self._kept), which), n_jobs)
 
     def _refitted_tables(self, alpha: float, options: dict) -> dict:
         """Methods of `conf_int` that fit again: name -> a function that returns the table."""
@@ -380,7 +382,8 @@ def _sum_to_one(spec, columns) -> bool:
     pieces = sorted({spec.atoms[a].piece for a in atoms})
     if not atoms or any(spec.atoms[a].table is None for a in atoms):
         return False
-    sizes = [next(len(spec.atoms[a].table) for a in atoms if spec.atoms[a].piece == piece) for piece in pieces]
+    levels = {spec.atoms[a].piece: len(spec.atoms[a].table) for a in atoms}
+    sizes = [levels[piece] for piece in pieces]
     codes = dict(zip(pieces, np.indices(sizes).reshape(len(sizes), -1)))
     total = 0.0
     for column in columns:

@@ -221,6 +221,7 @@ def test_contrasts_of_one_family_are_adjusted():
         found = fit.contrast(rows, adjust=adjust)
         pairs = fit.emmeans("Machine", contr="pairwise", adjust=adjust).contrasts
         np.testing.assert_allclose(found["p"], pairs["p"], rtol=1e-9)
-        np.testing.assert_allclose(found["upper"] - found["lower"], pairs["upper"] - pairs["lower"], rtol=1e-9)
+        widths = [table["upper"] - table["lower"] for table in (found, pairs)]
+        np.testing.assert_allclose(*widths, rtol=1e-9)
     with pytest.raises(ValueError, match="mvt"):
         fit.contrast(rows, adjust="tukey")

@@ -245,3 +245,20 @@ def test_a_correlation_is_free_where_its_effects_are_not_needed():
     inside, outside = (2 * stats.norm.sf(limit + step) for step in (-0.05, 0.05))
     assert both.conf_int(outside).to_numpy().tolist() == [[-1.0, 1.0]]
     assert (both.conf_int(inside).abs() < 1).all(axis=None)
+
+
+@pytest.mark.parametrize(
+    "name, formula",
+    [
+        ("sleepstudy", "Reaction ~ Days + (Days | Subject)"),
+        ("Penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)"),
+    ],
+)
+def test_threads_do_not_change_a_profile(name, formula):
+    fit = flm.lmer(formula, flm.load_dataset(name))
+    one, three = fit.profile(n_jobs=1), fit.profile(n_jobs=3)
+    assert len(three._objectives) == 3
+    pd.testing.assert_frame_equal(one.conf_int(), three.conf_int(), check_exact=True)
+    pd.testing.assert_frame_equal(one.zeta, three.zeta, check_exact=True)
+    named = fit.conf_int(method="profile", which="theta_", n_jobs=2)
+    pd.testing.assert_frame_equal(named, one.conf_int().loc[named.index], check_exact=True)

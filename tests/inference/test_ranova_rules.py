@@ -42,7 +42,9 @@ def test_as_lmertest(recorded):
     np.testing.assert_allclose(table["p"], numbers(recorded, "p"), rtol=2e-3, atol=1e-12)
 
 
-@pytest.mark.parametrize("formula", ["y ~ a + x + (0 + a | g)", "y ~ x + (0 + a:b | g)", "y ~ x + (0 + x | g)"])
+@pytest.mark.parametrize(
+    "formula", ["y ~ a + x + (0 + a | g)", "y ~ x + (0 + a:b | g)", "y ~ x + (0 + x | g)"]
+)
 def test_without_rows(formula):
     with_rows = fitted(formula).ranova()
     without = flm.fit(flm.plan(formula, frame()).accumulate(frame())).ranova()
