@@ -51,7 +51,8 @@ def fit(folder, formula, threads):
     forecast = before + flm.plan(formula, folder).forecast().peak
     return {
         "seconds": seconds, "cpu": cpu, "rows": found.nobs, "groups": sum(found.ngroups.values()),
-        "criterion": repr(float(-2 * found.llf)), "converged": found.converged, "stages": json.dumps(found.timings),
+        "criterion": repr(float(-2 * found.llf)), "converged": found.converged,
+        "stages": json.dumps({name: round(value, 4) for name, value in found.timings.items()}),
         "peak_mb": peak / 2**20, "forecast_mb": forecast / 2**20,
     }  # fmt: skip
 
@@ -109,9 +110,7 @@ def growth(options):
             found = measured("fit", folder, formula_of(True), options.threads)
         finally:
             shutil.rmtree(folder)
-        rows.append(
-            found | {"ns_per_row": 1e9 * found["seconds"] / n, "cpu_ns_per_row": 1e9 * found["cpu"] / n}
-        )
+        rows.append(found | {f"{name}_ns": 1e9 * found[name] / n for name in ("seconds", "cpu")})
         records.tell(rows[-1])
     path = records.write("scale_growth", rows, {"formula": formula_of(True)}, options.out)
     draw(rows, (path.parent if options.out else records.PLOTS) / "scale_growth.png")
