@@ -19,7 +19,7 @@ from fastlmm_core.inference.refit import by_maximum_likelihood, fresh_objective
 from fastlmm_core.results.bootstrapped import natural_names
 
 WORTH_A_THREAD = 1e6
-"""Flops of one evaluation from which parameters are followed in threads; below, Python is most of the work."""
+"""Flops of one evaluation from which parameters are followed in threads; below, Python is most of it."""
 REACH = 2.5758293035489004
 """The curves extend to this zeta, the limits of a 99 % interval."""
 

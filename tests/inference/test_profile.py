@@ -258,7 +258,8 @@ def test_threads_do_not_change_a_profile(name, formula):
     fit = flm.lmer(formula, flm.load_dataset(name))
     one, three = fit.profile(n_jobs=1), fit.profile(n_jobs=3)
     assert len(three._objectives) == 3
-    pd.testing.assert_frame_equal(one.conf_int(), three.conf_int(), check_exact=True)
+    limits = one.conf_int()
+    pd.testing.assert_frame_equal(limits, three.conf_int(), check_exact=True)
     pd.testing.assert_frame_equal(one.zeta, three.zeta, check_exact=True)
     named = fit.conf_int(method="profile", which="theta_", n_jobs=2)
-    pd.testing.assert_frame_equal(named, one.conf_int().loc[named.index], check_exact=True)
+    pd.testing.assert_frame_equal(named, limits.loc[named.index], check_exact=True)
