@@ -11,6 +11,7 @@ import pytest
 
 import fastlmm_core as flm
 from fastlmm_core.cli import main
+from fastlmm_core.cli.reading import read
 
 pytest.importorskip("click")
 
@@ -137,6 +138,56 @@ def test_warnings_are_lines(run, sleep, tmp_path):
     sleep.assign(twice=2 * sleep["Days"]).to_csv(path, index=False)
     code, _, err = run("fit", "Reaction ~ Days + twice + (1 | Subject)", path)
     assert code == 0 and err.startswith("warning: ") and "twice" in err and err.count("\n") == 1
+
+
+def test_numbers_kept_as_text_are_told(run, sleep, tmp_path):
+    path = tmp_path / "d.csv"
+    sleep.assign(Days="d" + sleep["Days"].astype(str)).to_csv(path, index=False)
+    assert run("fit", "Reaction ~ Days + (1 | Subject)", path)[2] == ""
+    code, _, err = run("fit", "Reaction ~ Subject^2 + (1 | Subject)", "dataset:sleepstudy")
+    assert code == 0 and err.startswith("warning: Subject^2 is the term Subject") and err.count("\n") == 2
+
+
+def test_files_of_many_rows_are_read_in_batches(run, sleep, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "sleep.parquet"
+    sleep.to_parquet(path)
+    monkeypatch.setattr("fastlmm_core.cli.reading.MOST_ROWS", 100)
+    assert read(str(path)) == str(path)
+    code, out, err = run("fit", FORMULA, path, "--json", "--progress")
+    assert code == 0 and json.loads(out)["rows"]["used"] == 180 and "180" in err
+
+
+def test_bench(run):
+    code, out, err = run("bench", "--rows", "2000", "--repeats", "1", "--json")
+    records = json.loads(out)
+    assert (code, err) == (0, "") and [one["model"] for one in records] == ["sleepstudy", "nested", "crossed"]
+    assert all(one["converged"] and one["seconds"] > 0 for one in records)
+    assert all(abs(one["error_in_se"]) < 4 for one in records[1:])
+    code, out, _ = run("bench", "--rows", "2000", "--repeats", "1")
+    assert code == 0 and len(out.splitlines()) == 4 and "y ~ x + (x | g)" in out
+
+
+def test_exit_codes_are_in_the_help(run):
+    for command in ([], ["fit"]):
+        out = run(*command, "--help")[1]
+        assert all(f"  {code} " in out for code in (0, 1, 2, 3, 130)), out
+
+
+def test_tables_in_a_terminal(run, monkeypatch):
+    pytest.importorskip("rich")
+    monkeypatch.setattr("fastlmm_core.cli.show.in_colours", lambda: True)
+    monkeypatch.setattr("fastlmm_core.cli.commands.in_colours", lambda: True)
+    code, out, _ = run("fit", FORMULA, "dataset:sleepstudy")
+    assert code == 0 and "───" in out and "10.467" in out and "24.740" in out
+    code, out, _ = run("datasets")
+    assert code == 0 and "───" in out and "sleepstudy" in out
+
+
+def test_progress_of_stages(run):
+    code, _, err = run("fit", FORMULA, "dataset:sleepstudy", "--progress")
+    assert code == 0 and "done" in err
+    assert run("fit", FORMULA, "dataset:sleepstudy", "--no-progress")[2] == ""
 
 
 def test_plan(run):

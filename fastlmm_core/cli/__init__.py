@@ -1,4 +1,4 @@
-"""The command line: ``fastlmm fit``, ``predict``, ``plan``, ``datasets``, ``demo``.
+"""The command line: ``fastlmm fit``, ``predict``, ``plan``, ``datasets``, ``demo``, ``bench``.
 
 Exit codes
 ----------

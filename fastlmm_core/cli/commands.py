@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import warnings
 from pathlib import Path
 
@@ -11,12 +12,28 @@ import pandas as pd
 import fastlmm_core as flm
 
 from . import NOT_CONVERGED, OK
+from .bench import measure
 from .reading import one_line, read
+from .show import in_colours, show_summary, show_table, stages
 
+WARNINGS = (
+    flm.RankWarning, flm.ConvergenceWarning, flm.MonteCarloWarning,
+    flm.errors.DataWarning, flm.errors.ModelWarning,
+)  # fmt: skip
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
-@click.group(context_settings=HELP, epilog="Exit codes: 0 done, 1 model or data, 2 usage, 3 not converged.")
+EXIT = """\b
+Exit codes:
+  0    done
+  1    the model, the data or a file is at fault; one line on stderr says how
+  2    the command was called wrongly
+  3    the fit did not converge; its results are printed all the same
+  130  interrupted
+"""
+
+
+@click.group(context_settings=HELP, epilog=EXIT)
 @click.version_option(flm.__version__, "-V", "--version", prog_name="fastlmm")
 def commands():
     """Linear mixed models: lme4's formulas, Satterthwaite tests, certified optima.
@@ -26,7 +43,7 @@ def commands():
     """
 
 
-@commands.command()
+@commands.command(epilog=EXIT)
 @click.argument("formula")
 @click.argument("data")
 @click.option("--ml", is_flag=True, help="Maximum likelihood in place of REML.")
@@ -36,7 +53,9 @@ def commands():
 @click.option(
     "--json", "as_json", is_flag=True, help="Print plain values (schema 1) in place of the summary."
 )
-@click.option("--progress", is_flag=True, help="Show stages on stderr.")
+@click.option(
+    "--progress/--no-progress", default=None, help="Show progress on stderr; by default in terminals."
+)
 def fit(formula, data, ml, weights, save, report, as_json, progress):
     """Fit FORMULA to DATA; without random terms, by least squares.
 
@@ -53,7 +72,10 @@ def fit(formula, data, ml, weights, save, report, as_json, progress):
     if report:
         result.report(report)
     summary = result.summary()
-    click.echo(json.dumps(summary.to_dict(), indent=2, allow_nan=False) if as_json else str(summary))
+    if as_json:
+        click.echo(json.dumps(summary.to_dict(), indent=2, allow_nan=False))
+    else:
+        show_summary(summary)
     return OK if getattr(result, "converged", True) else NOT_CONVERGED
 
 
@@ -64,7 +86,11 @@ def _fitted(formula, table, ml, weights, progress):
         if isinstance(table, str):
             raise flm.DataError("models without random terms are fitted to one file that fits in memory")
         return flm.lm(formula, table, weights=weights)
-    return flm.lmer(formula, table, reml=not ml, weights=weights, progress=progress or None)
+    if isinstance(table, str):  # in batches: rows, rows per second and the time left
+        shown = sys.stderr.isatty() if progress is None else progress
+        return flm.lmer(formula, table, reml=not ml, weights=weights, progress=shown or None)
+    with stages(progress) as told:
+        return flm.lmer(formula, table, reml=not ml, weights=weights, progress=told)
 
 
 def _has_bars(formula: str) -> bool:
@@ -75,7 +101,7 @@ def _told(work, *arguments):
     """Call, with its warnings as lines on stderr."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
-        for kind in (flm.RankWarning, flm.ConvergenceWarning, flm.MonteCarloWarning):
+        for kind in WARNINGS:
             warnings.simplefilter("always", kind)
         result = work(*arguments)
     for warning in caught:
@@ -136,7 +162,7 @@ def _write(frame: pd.DataFrame, output) -> None:
 @click.option("--weights", metavar="COLUMN", help="Column of prior weights.")
 def plan(formula, data, ml, weights):
     """Say what a fit of FORMULA to DATA would do: terms, levels, sizes, engine; without fitting."""
-    click.echo(str(flm.plan(formula, read(data), reml=not ml, weights=weights)))
+    click.echo(str(_told(lambda: flm.plan(formula, read(data), reml=not ml, weights=weights))))
 
 
 @commands.command()
@@ -147,6 +173,10 @@ def datasets(as_json):
     if as_json:
         records = [{"name": name, **row} for name, row in zip(table.index, table.to_dict("records"))]
         click.echo(json.dumps(records, indent=2))
+        return
+    if in_colours():
+        rows = [[name, row["rows"], row["description"]] for name, row in table.iterrows()]
+        show_table("Data sets", ["name", "rows", "description"], rows, left=(0, 2))
         return
     width = max(map(len, table.index))
     for name, row in table.iterrows():
@@ -159,3 +189,28 @@ def demo():
     from fastlmm_core.demo import main
 
     main()
+
+
+@commands.command()
+@click.option("--rows", type=click.IntRange(1_000, 100_000_000), default=200_000, show_default=True)
+@click.option("--repeats", type=click.IntRange(1, 100), default=3, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def bench(rows, repeats, as_json):
+    """Measure how long fits take on this machine: a classic data set, and simulated ones of --rows rows.
+
+    The last column says how many standard errors the slope is from the one that was simulated.
+    """
+    records = measure(rows, repeats)
+    if as_json:
+        click.echo(json.dumps(records, indent=2))
+        return
+    header = ["model", "formula", "rows", "seconds", "rows/s", "error in se"]
+    cells = [
+        [
+            one["model"], one["formula"], f"{one['rows']:,}", f"{one['seconds']:.4f}",
+            f"{one['rows_per_second']:,.0f}",
+            "" if one["error_in_se"] is None else f"{one['error_in_se']:.2f}",
+        ]
+        for one in records
+    ]  # fmt: skip
+    show_table(f"Median of {repeats} fits", header, cells, left=(0, 1))

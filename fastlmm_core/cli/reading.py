@@ -8,8 +8,8 @@ import fastlmm_core as flm
 
 SHIPPED = "dataset:"
 
-IN_MEMORY = 256 * 2**20
-"""Files up to this many bytes are read whole, which lets a report draw their rows; larger ones in batches."""
+IN_MEMORY, MOST_ROWS = 256 * 2**20, 5_000_000
+"""Files up to these bytes and rows are read whole, which lets a report draw them; larger ones in batches."""
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ARROW = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
@@ -61,6 +61,8 @@ def _frame(path: Path):
             f"reading {path.name} needs pyarrow: pip install 'fastlmm_core[io]', or use CSV"
         ) from None
     if kind in (".parquet", ".pq"):
+        if pyarrow.parquet.read_metadata(path).num_rows > MOST_ROWS:
+            return None
         return pyarrow.parquet.read_table(path).to_pandas()
     return pyarrow.feather.read_table(path).to_pandas()
 

@@ -27,7 +27,7 @@ class SummaryExports:
     def to_markdown(self) -> str:
         """The summary as GitHub's Markdown."""
         parts = []
-        for section in self._sections():
+        for section in self.sections():
             if isinstance(section, list):
                 parts.append("  \n".join(map(_markdown, section)))
                 continue
@@ -43,7 +43,7 @@ class SummaryExports:
     def to_latex(self) -> str:
         """The summary as LaTeX: paragraphs and ``tabular`` environments (no packages needed)."""
         parts = []
-        for section in self._sections():
+        for section in self.sections():
             if isinstance(section, list):
                 parts.append(" \\\\\n".join(map(_latex, section)))
                 continue
@@ -76,11 +76,11 @@ class SummaryExports:
         """
         return great_table(self._fit, conf_level)
 
-    def _sections(self):
-        """Lists of lines, and tables as (caption, header, rows of text)."""
+    def sections(self) -> list:
+        """The summary in pieces, as lists of lines and as tables ``(caption, header, rows of text)``."""
         fit = self._fit
         mixed = hasattr(fit, "convergence")
-        sections = [
+        sections: list = [
             [
                 self._title() if mixed else "Linear model fit by least squares",
                 *map(str.strip, self._formula_lines()),
