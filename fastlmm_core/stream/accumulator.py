@@ -21,8 +21,7 @@ from .pairs import PairSums
 from .plan import Plan
 from .statistics import CrossProducts, Levels, LevelSet
 
-MOVED_LEVELS = 1 << 14  # moved at once
-RUN_LEVELS = 64  # between levels that do not occur, so that moving runs of levels is quicker
+MOVED_LEVELS = 1 << 10  # at once: most have no gap among them
 
 
 class Accumulator:
@@ -194,14 +193,13 @@ class Accumulator:
         """
         ranks, levels, R, counts = [], [], [], []
         for f, parts in enumerate(self.plan.groups):
-            at, found = self.places[f], self.counts[f]
-            if found is None:
-                found = self.R[f][:, at[0], at[1]].astype(np.int64)
+            at = self.places[f]
+            found = self.R[f][:, at[0], at[1]].astype(np.int64) if at else self.counts[f]
             known, order = self._level_set(f, parts, found)
             levels.append(known)
             ranks.append(_ranks(order, len(found)) if self.pairs else None)
             R.append(_in_order(self.R[f], order, last))
-            counts.append(_in_order(found, order, last))
+            counts.append(_in_order(found, order, last or at is not None))
         pairs = {(f, g): sums.sorted(ranks[f], ranks[g]) for (f, g), sums in self.pairs.items()}
         return CrossProducts(
             plan=self.plan, n=self.n, n_total=self.n_total, n_zero_weight=self.n_zero_weight,
@@ -224,7 +222,7 @@ class Accumulator:
         for name, digit in zip(parts, digits, strict=True):
             found, rank = Levels.of_table(self.tables[name], digit)
             known.append(found)
-            ranks.append(rank[digit].astype(np.int32))
+            ranks.append(rank)
         if len(parts) == 1 and increasing(ranks[0]):
             return LevelSet(tuple(known), tuple(ranks)), occurring
         order = np.lexsort(ranks[::-1])
@@ -251,17 +249,13 @@ def _widened(sums, size):
 
 def _in_order(sums, order, in_place):
     """``sums[order]``; in the same memory when that is allowed and the order is increasing."""
-    if not len(order) or not increasing(order):
+    if not increasing(order):
         return sums[order]
     found = sums if in_place else np.empty((len(order), *sums.shape[1:]), sums.dtype)
-    gaps = np.flatnonzero(np.diff(order) > 1) + 1
-    cuts = np.arange(0, len(order), MOVED_LEVELS)
-    if len(gaps) * RUN_LEVELS < len(order):
-        cuts = np.union1d(cuts, gaps)
-    for at, end in zip(cuts, [*cuts[1:], len(order)], strict=True):
-        some = order[at:end]  # some >= at: nothing is overwritten before it is read
+    for at in range(0, len(order), MOVED_LEVELS):
+        some = order[at : at + MOVED_LEVELS]  # some >= at: nothing is overwritten before it is read
         run = some[-1] - some[0] == len(some) - 1
-        found[at:end] = sums[some[0] : some[-1] + 1] if run else sums[some]
+        found[at : at + len(some)] = sums[some[0] : some[-1] + 1] if run else sums[some]
     return found[: len(order)]
 
 

@@ -10,7 +10,7 @@ from ..data.factors import cross_keys, labels
 from ..errors import DataError
 from ..formula.saving import pack_index, unpack_index
 from ..formula.spec import GroupSpec
-from .levels import LevelTable, sorted_order
+from .levels import LevelTable, increasing, sorted_order
 
 SLOTS_PER_LEVEL = 16  # of a table of marks, which is faster than a search up to about here
 
@@ -24,16 +24,19 @@ class Levels:
 
     @classmethod
     def of_table(cls, table: LevelTable, codes) -> tuple["Levels", np.ndarray]:
-        """The levels that ``codes`` have, in order, and the rank of every code."""
-        everything = table.levels()
-        mark = np.zeros(len(everything), bool)
-        mark[codes] = True
-        present = np.flatnonzero(mark)
-        index = everything if len(present) == len(everything) else everything[present]
-        order = np.arange(len(present)) if table.own_order else sorted_order(index)
-        rank = np.full(len(everything), -1, np.int64)
-        rank[present[order]] = np.arange(len(order))
-        return cls(index[order], everything if table.own_order else None), rank
+        """The levels that ``codes`` have, in order, and the place of each code's level, int32."""
+        ordered = increasing(codes)
+        present = codes if ordered else np.flatnonzero(np.bincount(codes, minlength=len(table)))
+        index = table.levels(present)
+        order = None if table.own_order or _is_sorted(index) else sorted_order(index)
+        if ordered and order is None:
+            places = np.arange(len(index), dtype=np.int32)
+        else:
+            rank = np.empty(len(table), np.int32)
+            rank[present if order is None else present[order]] = np.arange(len(index), dtype=np.int32)
+            places = rank[codes]
+        categories = table.levels() if table.own_order else None
+        return cls(index if order is None else index[order], categories), places
 
     def merge(self, other: "Levels") -> tuple["Levels", np.ndarray, np.ndarray]:
         """The union and the places of both in it.
@@ -82,6 +85,10 @@ def merged(a: np.ndarray, b: np.ndarray):
         return np.flatnonzero(mark) + low, place[a - low], place[b - low]
     union = np.union1d(a, b)
     return union, np.searchsorted(union, a), np.searchsorted(union, b)
+
+
+def _is_sorted(index):
+    return index.dtype.kind in "iufmM" and increasing(index.to_numpy())
 
 
 def _family(index):

@@ -37,11 +37,13 @@ class IntegerKeys:
         self._low, self._lookup = 0, np.empty(0, np.int32)
         self._slots = None
 
-    def keys(self) -> np.ndarray:
-        """(n,) int64 by code."""
+    def keys(self, codes=None) -> np.ndarray:
+        """int64 keys of these codes, or (n,) of all."""
+        if self._direct:
+            return self._low + (np.arange(self.n) if codes is None else codes)
         if len(self._keys) != 1:
             self._keys = [np.concatenate([np.empty(0, np.int64), *self._keys])]
-        return self._keys[0]
+        return self._keys[0] if codes is None else self._keys[0][codes]
 
     def encode(self, keys: np.ndarray, n_threads: int = 1) -> np.ndarray:
         """Codes (m,) int32; keys not seen before get the next ones."""
@@ -52,7 +54,8 @@ class IntegerKeys:
             codes = self._shifted(keys, n_threads)
             if codes is not None:
                 return codes
-            self._direct, self._lookup = False, np.arange(self.n, dtype=np.int32)
+            self._keys, self._direct = [self.keys()], False
+            self._lookup = np.arange(self.n, dtype=np.int32)
         if self._slots is None and not self._covers(keys):
             self._to_hash()
         return self._dense(keys) if self._slots is None else self._hashed(keys.astype(np.int64, copy=False))
@@ -73,9 +76,7 @@ class IntegerKeys:
         if not self.n and after > DIRECT_SLOTS:
             if after > DIRECT_PER_LEVEL * np.count_nonzero(used_levels(codes, after, n_threads)):
                 return None
-        if after > self.n:
-            self._keys.append(np.arange(self._low + self.n, self._low + after, dtype=np.int64))
-            self.n = after
+        self.n = max(self.n, after)
         return codes
 
     def _covers(self, keys):
@@ -203,11 +204,12 @@ class LevelTable:
         self._last = levels, codes
         return codes
 
-    def levels(self) -> pd.Index:
-        """All values by code."""
+    def levels(self, codes=None) -> pd.Index:
+        """The values of these codes, or all by code."""
         if self.kind == "text":
-            return pd.Index(list(self._texts))
-        keys = self._integers.keys()
+            found = pd.Index(list(self._texts))
+            return found if codes is None else found[codes]
+        keys = self._integers.keys(codes)
         if self.kind == "float":
             return pd.Index(keys.view(np.float64))
         if self.kind == "time":
@@ -232,7 +234,7 @@ def sorted_order(levels: pd.Index) -> np.ndarray:
     """Positions of the levels in increasing order, text by code point, (levels,) int64."""
     values = levels.to_numpy()
     if values.dtype.kind != "O" and isinstance(values, np.ndarray) and values.dtype.kind in "fiubmM":
-        return np.arange(len(values)) if increasing(values) else np.argsort(values, kind="stable")
+        return np.argsort(values, kind="stable")
     values = levels.tolist()
     try:
         order = sorted(range(len(values)), key=values.__getitem__)
