@@ -46,6 +46,26 @@ sanitize: build/asan/stamp $(STAMPS)/test
 SANITIZE_TESTS ?= tests/crossprod tests/data tests/mme tests/factorization tests/criterion tests/optimize \
 	tests/inference/test_bootstrap_sampler.py tests/stream --ignore tests/stream/test_cluster.py
 
+## make tsan        the parallel kernels under Clang's ThreadSanitizer, whose OpenMP tells it of its barriers
+tsan: build/tsan/stamp $(STAMPS)/test
+	LD_PRELOAD="$$($(CLANG) -print-file-name=libclang_rt.tsan-x86_64.so)" PYTHONPATH=$(CURDIR)/build/tsan/site \
+	OMP_TOOL_LIBRARIES="$$($(CLANG) -print-file-name=libarcher.so)" OPENBLAS_NUM_THREADS=1 \
+	TSAN_OPTIONS="ignore_noninstrumented_modules=1 report_signal_unsafe=0 exitcode=66 suppressions=tests/tsan/suppressions" \
+	setarch -R $(BIN)/python -X faulthandler $(BIN)/pytest -q --capture=sys -m "not slow and not reference" $(TSAN_TESTS)
+CLANG ?= clang-19
+TSAN_TESTS ?= tests/tsan tests/crossprod tests/mme tests/factorization tests/data/test_factors.py
+
+## make coverage    lines that the suite runs, of the Python and of the C; below 90 percent of either fails
+coverage: build/coverage/stamp
+	find build/coverage -name '*.gcda' -delete
+	PYTHONPATH=$(CURDIR)/build/coverage/site OPENBLAS_NUM_THREADS=1 COVERAGE_FILE=build/coverage/data \
+	$(BIN)/pytest -q --cov=build/coverage/site/fastlmm_core --cov-report= $(COVERAGE_TESTS)
+	@$(BIN)/gcovr --root . --filter 'src_c/.*\.[ch]$$' --merge-mode-functions=merge-use-line-min \
+	--txt build/coverage/c.txt --print-summary --fail-under-line 90 build/coverage/temp; c=$$?; \
+	COVERAGE_FILE=build/coverage/data $(BIN)/coverage report --fail-under 90 > build/coverage/python.txt; python=$$?; \
+	grep TOTAL build/coverage/python.txt; exit $$((c | python))
+COVERAGE_TESTS ?= tests
+
 ## make valgrind    kernel tests under memcheck, some minutes; more by VALGRIND_TESTS
 valgrind: $(STAMPS)/test
 	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind -q --error-exitcode=9 --undef-value-errors=no --suppressions=tests/valgrind.supp \
@@ -69,7 +89,7 @@ wheel-test: $(STAMPS)/build
 manylinux: $(STAMPS)/wheel
 	rm -rf build/manylinux && mkdir -p build/manylinux/run
 	$(BIN)/python -m build --outdir build/manylinux/dist .
-	PATH="$(BIN):$$PATH" $(BIN)/auditwheel repair -w build/manylinux/wheelhouse build/manylinux/dist/*.whl
+	PATH="$(BIN):$$PATH" $(BIN)/auditwheel repair --strip -w build/manylinux/wheelhouse build/manylinux/dist/*.whl
 	$(BIN)/auditwheel show build/manylinux/wheelhouse/*.whl
 	$(PYTHON) -m venv build/manylinux/venv
 	build/manylinux/venv/bin/python -m pip install -q --only-binary :all: build/manylinux/wheelhouse/*.whl pytest hypothesis
@@ -115,6 +135,20 @@ $(STAMPS)/test $(STAMPS)/docs $(STAMPS)/lint $(STAMPS)/bench $(STAMPS)/coverage 
 $(STAMPS)/build: | $(BIN)/python
 	$(BIN)/python -m pip install -q 'build>=1.2'
 	@mkdir -p $(@D) && touch $@
+
+build/coverage/stamp: $(SOURCES) | $(STAMPS)/coverage
+	rm -rf build/coverage
+	FASTLMM_CORE_COVERAGE=1 $(BIN)/python setup.py -q build_py --build-lib build/coverage/site \
+	build_ext --build-lib build/coverage/site --build-temp build/coverage/temp
+	@touch $@
+
+build/tsan/stamp: $(SOURCES) | $(STAMPS)/coverage
+	@command -v $(CLANG) >/dev/null || { echo "no $(CLANG): install clang-19, libclang-rt-19-dev and libomp-19-dev," \
+	"or name another Clang by CLANG=" >&2; exit 1; }
+	rm -rf build/tsan
+	CC=$(CLANG) FASTLMM_CORE_SANITIZE=thread $(BIN)/python setup.py -q build_py --build-lib build/tsan/site \
+	build_ext --build-lib build/tsan/site --build-temp build/tsan/temp
+	@touch $@
 
 build/asan/stamp: $(SOURCES) | $(BIN)/python
 	rm -rf build/asan build/lib* build/bdist*

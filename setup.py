@@ -5,7 +5,7 @@ for it in ``EXTENSIONS``.  Environment switches:
 
 ``FASTLMM_CORE_OPENMP=0``   build without OpenMP
 ``FASTLMM_CORE_DEBUG=1``    -O1 -g, bounds checks and C assertions
-``FASTLMM_CORE_SANITIZE=1`` AddressSanitizer and UndefinedBehaviorSanitizer
+``FASTLMM_CORE_SANITIZE=1`` AddressSanitizer and UndefinedBehaviorSanitizer; ``thread``: ThreadSanitizer
 ``FASTLMM_CORE_COVERAGE=1`` -O0 and gcov's counters in the C kernels
 ``FASTLMM_CORE_ONLY=_a,_b`` build only these extensions (development)
 
@@ -147,7 +147,8 @@ def flags():
     compile_flags += ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
     if debug or sanitize or coverage:
         compile_flags += ["-g", "-DFLM_DEBUG=1"]
-    extra = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"] if sanitize else []
+    checks = "thread" if os.environ.get("FASTLMM_CORE_SANITIZE") == "thread" else "address,undefined"
+    extra = [f"-fsanitize={checks}", "-fno-omit-frame-pointer"] if sanitize else []
     if coverage:
         # a file that two extensions share is compiled twice, under one name and stamp; threads add atomically
         extra += ["--coverage", "-frandom-seed=kernels", "-fprofile-update=atomic"]
