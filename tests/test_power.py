@@ -180,7 +180,7 @@ def test_crossed_groups():
         ({"beta": {"nothing": 1.0}}, ValueError, "no coefficient 'nothing'"),
         ({"sd": {"person": 1.0}}, ValueError, "no random term 'person'"),
         ({"sd": {}}, ValueError, "sd of the random term 'subject'"),
-        ({"sd": {"subject": [1.0, 2.0]}}, ValueError, "has 1 values"),
+        ({"sd": {"subject": [1.0, 2.0]}}, ValueError, "takes one value of at least 0 for each of"),
         ({"sigma": None}, ValueError, "needs data, sd"),
         ({"sigma": -1.0}, ValueError, "sigma is positive"),
         ({"alpha": 5}, ValueError, "alpha must lie"),
@@ -208,3 +208,30 @@ def test_limits_of_a_proportion():
     for hits, n in ((0, 20), (7, 20), (20, 20)):
         expected = stats.binomtest(hits, n).proportion_ci()
         np.testing.assert_allclose(binomial_limits(hits, n), [expected.low, expected.high], atol=1e-12)
+
+
+def test_arguments_that_are_no_dicts():
+    with pytest.raises(TypeError, match=r"groups is a dict such as \{'subject': 20"):
+        flm.simulate_design(12)
+    with pytest.raises(TypeError, match=r"as in \{'subject': \{'arm': \['a', 'b'\]\}\}; found \['a', 'b'\]"):
+        flm.simulate_design({"subject": 12}, between={"arm": ["a", "b"]})
+    rows = flm.simulate_design({"subject": 12}, within={"week": [0, 1, 2]})
+    for name, wrong in (("sd", 1.0), ("beta", 0.5)):
+        options = {"sd": {"subject": 1.0}, "sigma": 1.0, name: wrong}
+        with pytest.raises(TypeError, match=f"{name} is a dict such as"):
+            flm.power("y ~ week + (1 | subject)", rows, test="week", nsim=2, **options)
+
+
+def test_a_sigma_of_zero_is_refused_with_a_pilot_too():
+    pilot = flm.lmer("Reaction ~ Days + (1 | Subject)", flm.load_dataset("sleepstudy"))
+    with pytest.raises(ValueError, match="sigma is positive, found 0"):
+        flm.power(pilot, test="Days", sigma=0.0, nsim=2)
+
+
+def test_notebooks_show_the_table():
+    pilot = flm.lmer("Reaction ~ Days + (1 | Subject)", flm.load_dataset("sleepstudy"))
+    found = flm.power(pilot, test="Days", nsim=4, seed=1)
+    assert "<table" in found._repr_html_() and "power" in found._repr_html_()
+    assert pilot._repr_html_() == pilot.summary().to_html()
+    plan = flm.plan("Reaction ~ Days + (1 | Subject)", flm.load_dataset("sleepstudy"))
+    assert repr(plan) == str(plan) and "Plan of Reaction ~ Days" in plan._repr_html_()

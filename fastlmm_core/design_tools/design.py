@@ -84,6 +84,14 @@ def simulate_design(
 
 
 def _check(groups, between, within, covariates, replicates) -> None:
+    if not isinstance(groups, Mapping):
+        raise TypeError(f"groups is a dict such as {{'subject': 20, 'item': 6}}, found {groups!r}")
+    for group, factors in (between or {}).items():
+        if not isinstance(factors, Mapping):
+            raise TypeError(
+                f"between names factors by group, as in {{{next(iter(groups), 'subject')!r}: "
+                f"{{'arm': ['a', 'b']}}}}; found {factors!r} for {group!r}"
+            )
     if not groups:
         raise DataError("a design needs at least one group: groups={'subject': 20}")
     for name, n in [*groups.items(), ("replicates", replicates)]:

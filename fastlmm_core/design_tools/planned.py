@@ -11,6 +11,8 @@ from ..errors import ConvergenceWarning, FormulaError, ModelError
 from ..formula.parse import parse_formula
 from ..inference.solved import SolvedModel
 
+_EXAMPLES = {"beta": "{'week': 0.5}", "sd": "{'subject': [1.0, 0.3]}", "cor": "{'subject': 0.2}"}
+
 
 class Parameters:
     """True values of a planned model.
@@ -24,6 +26,9 @@ class Parameters:
     """
 
     def __init__(self, beta, sd, cor, sigma):
+        for name, given in (("beta", beta), ("sd", sd), ("cor", cor or {})):
+            if not hasattr(given, "keys"):
+                raise TypeError(f"{name} is a dict such as {_EXAMPLES[name]}, found {given!r}")
         self.beta = dict(beta)
         self.sd = {key: np.atleast_1d(np.asarray(value, float)) for key, value in dict(sd).items()}
         self.cor, self.sigma = dict(cor or {}), float(sigma)
@@ -45,7 +50,7 @@ class Parameters:
             self.beta | dict(beta or {}),
             self.sd | dict(sd or {}),
             self.cor | dict(cor or {}),
-            sigma or self.sigma,
+            self.sigma if sigma is None else sigma,
         )
 
     def beta_for(self, fit) -> np.ndarray:
@@ -73,7 +78,10 @@ class Parameters:
         """Lower triangular L with ``L L'`` the covariance of a term."""
         sd, q = self.sd[key], len(names)
         if sd.shape != (q,) or not (sd >= 0).all():
-            raise ValueError(f"sd[{key!r}] has {q} values >= 0 ({', '.join(names)}), found {sd.tolist()}")
+            raise ValueError(
+                f"sd[{key!r}] takes one value of at least 0 for each of {', '.join(names)}; "
+                f"found {sd.tolist()}"
+            )
         given = np.asarray(self.cor.get(key, 0.0), float)
         R = np.eye(q) + given * (1 - np.eye(q)) if given.ndim == 0 else given
         if R.shape != (q, q) or not np.allclose(R, R.T) or not np.allclose(np.diag(R), 1.0):

@@ -246,6 +246,9 @@ class Power:
         ax.spines[["top", "right"]].set_visible(False)
         return ax
 
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
+
     def __repr__(self) -> str:
         shown = (
             self.test if isinstance(self.test, (str, list, tuple)) else getattr(self.test, "__name__", "test")

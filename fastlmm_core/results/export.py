@@ -19,6 +19,10 @@ FIXED_COLUMNS = ["estimate", "std.error", "statistic", "df", "p.value"]
 class CommonExports:
     """Exports of mixed and of plain linear models."""
 
+    def _repr_html_(self) -> str:
+        """In notebooks: the summary."""
+        return self.summary().to_html()
+
     def equation(self, values: bool = False, form: str = "latex") -> str:
         """The model as an equation.
 

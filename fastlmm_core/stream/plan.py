@@ -5,6 +5,7 @@ statistics of the same coordinates, and these add up.
 """
 
 import hashlib
+import html
 import json
 from dataclasses import asdict, dataclass, field, replace
 
@@ -237,6 +238,11 @@ class Plan:
         from .describe import describe
 
         return describe(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 _COORDINATES = ("formula", "spec", "groups", "standardization", "layout")
