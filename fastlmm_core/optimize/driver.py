@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastlmm_core.criterion.profiled import Point, ProfiledObjective
+from fastlmm_core.criterion.profiled import EPS, Point, ProfiledObjective
 from fastlmm_core.errors import NumericalError
 from fastlmm_core.mme.blas_threads import blas_threads
 from fastlmm_core.mme.covariance import ThetaMap, lower_factor
@@ -28,7 +28,14 @@ from fastlmm_core.optimize.certificate import Certificate, Step
 from fastlmm_core.optimize.chart import Chart
 from fastlmm_core.optimize.control import Control
 from fastlmm_core.optimize.newton import Quadratic, descent, differenced, quadratic
-from fastlmm_core.optimize.start import check_start, starting_factors, wanted_starts
+from fastlmm_core.optimize.start import (
+    check_start,
+    few_data,
+    n_effects,
+    shares_factor,
+    starting_factors,
+    wanted_starts,
+)
 
 SHRINK = 0.1
 """A pivot keeps at least this fraction of itself in one step."""
@@ -37,6 +44,11 @@ CHEAP = 2e6
 and one more iteration for the last digits of theta is welcome."""
 INTERRUPTED = "interrupted"
 GAINED = "Newton decrement below tolerance"
+VANISHED = 1e-6
+"""Residual variance, in units of the response's, that a search which finds no minimum went to 0 with."""
+SATURATED = "the residual variance goes to 0: the random effects can fit the response exactly"
+WORST_NOISE = 1e-6
+"""Of the criterion: a search that cannot come closer than this has not converged."""
 SADDLE = -1e-6
 """Scaled Hessian eigenvalue below which a stationary point is not a minimum."""
 
@@ -78,6 +90,11 @@ class _Search:
     @property
     def noise(self) -> float:
         return self.objective.rounding(self.point.value)
+
+    @property
+    def vanishing(self) -> bool:
+        """Whether the search was lost where the random effects fit the response exactly."""
+        return not self.converged and self.point.s2 < VANISHED
 
     @property
     def floor(self) -> float:
@@ -132,17 +149,17 @@ def _minimize(objective: ProfiledObjective, theta_map: ThetaMap, start, control:
         start = scouted_start(objective, theta_map, control)
     values, gradients = objective.n_values, objective.n_gradients
     best: _Search | None = None
-    done = 0
-    for number in range(control.n_starts or wanted_starts(objective, theta_map)):
-        done += 1
+    done, wanted = 0, control.n_starts or wanted_starts(objective, theta_map)
+    while done < wanted:
+        number, done = done, done + 1
         try:
             factors = starting_factors(objective, theta_map, start, number, control.seed)
             found = _search(objective, theta_map, factors, control, best)
         except NumericalError:
             continue
-        if best is None or found.point.value < best.point.value - max(1e-8, best.noise):
+        if best is None or _better(found, best):
             best = found
-        if found.reason == INTERRUPTED:
+        if found.reason == INTERRUPTED or (control.n_starts is None and number == 0 and _settled(found)):
             break
     if best is None:
         best = _search(objective, theta_map, [np.eye(b.q) for b in theta_map.blocks], control)
@@ -152,13 +169,33 @@ def _minimize(objective: ProfiledObjective, theta_map: ThetaMap, start, control:
     return _finish(theta_map, best, counts, done, names)
 
 
+def _better(found: _Search, best: _Search) -> bool:
+    """Lower, but a minimum wins over a path along which the residual variance vanishes.
+
+    With about as many random effects as rows the criterion may fall without a bound, or to a
+    limit that no theta attains.
+    """
+    if found.vanishing != best.vanishing:
+        return best.vanishing
+    return found.point.value < best.point.value - max(1e-8, best.noise)
+
+
+def _settled(first: _Search) -> bool:
+    """A first search that ended in the interior, with one term per factor and data enough."""
+    objective, chart = first.objective, first.chart
+    interior = all(term.rank == b.q for term, b in zip(chart.layout.terms, chart.map.blocks, strict=True))
+    certain = first.converged and interior and first.min_eigenvalue > 0.0
+    return certain and not shares_factor(chart.map) and not few_data(objective, chart.map)
+
+
 def _search(objective, theta_map, factors, control, known: _Search | None = None) -> _Search:
     """Iterate from per-term factors until converged, out of iterations or interrupted."""
     chart = Chart(theta_map, factors)
     point = objective.evaluate(chart.Lambda(chart.M))
     search = _Search(objective, control, chart, point, [], {})
+    saturated = n_effects(objective, theta_map) + objective.p + theta_map.n_theta >= objective.n
     try:
-        while True:
+        while not (saturated and search.point.s2 < 1e-2 * VANISHED):
             if known is not None and _same_basin(search, known):
                 search.reason = "joined an earlier start"
                 break
@@ -171,6 +208,8 @@ def _search(objective, theta_map, factors, control, known: _Search | None = None
         search.converged, search.reason = False, INTERRUPTED
     except NumericalError as error:
         search.converged, search.reason = False, str(error)
+    if search.vanishing and search.reason != INTERRUPTED:
+        search.reason = SATURATED
     return search
 
 
@@ -195,11 +234,26 @@ def _iterate(search: _Search) -> bool:
         length = _try_boundary(search, step) or _line_search(search, step)
     search.trace.append(Step(point.value, search.decrement, length))
     if length == 0.0:
-        if search.rounding_bound:
+        if search.rounding_bound or search.decrement <= min(10.0 * _measured_noise(search), WORST_NOISE):
             return _stop(search, "no decrease beyond rounding error")
         search.reason = "line search found no decrease"
         return True
     return False
+
+
+def _measured_noise(search: _Search) -> float:
+    """Largest change of the criterion when Lambda changes by a few units in its last place.
+
+    Columns of Z that nearly cancel lose more digits than `_Search.noise` knows of.
+    """
+    changes = [0.0]
+    for sign in (-8.0, -3.0, 5.0, 11.0):
+        try:
+            there = search.objective.evaluate([L * (1.0 + sign * EPS) for L in search.point.Lambda])
+        except NumericalError:
+            continue
+        changes.append(abs(there.value - search.point.value))
+    return max(changes)
 
 
 def _stop(search: _Search, reason: str) -> bool:

@@ -12,6 +12,12 @@ and is the REML estimate itself when the data are balanced.  Several factors,
 whose traces across factors no engine forms: Schall's (1991) update per term,
 ``T <- M A^-1/2 B A^-1/2 M'`` with ``T = M M'``, ``A = M'(sum F_i - sum P_i) M`` and
 ``B = M'(sum g_i g_i' / s2) M``.
+
+The criterion may have several minima: where a variance is zero, where terms of one
+factor have nearly collinear columns (an intercept and a slope kept apart, on a
+covariate far from 0), or where there are almost as many random effects as rows.
+Further searches then begin from variances so large that every direction of Z
+matters, from small ones, from one large variance at a time, and at random.
 """
 
 import numpy as np
@@ -26,23 +32,85 @@ FEW_LEVELS = 50
 FAR = 30.0
 """Growth of the trace of T that makes an estimate depend on where it was made."""
 CROWDED = 4
-"""Levels per column of Z up to which local minima were seen: in 2 of 200 simulated models
-with 3 columns on 6 levels one or two starts ended above the best of 12, three or more in none,
-and none of 300 models with more levels per column had a second minimum."""
+"""Levels per column of Z up to which local minima of one term were seen: in 2 of 200 simulated
+models with 3 columns on 6 levels; none of 300 models with more levels had a second minimum."""
+AMPLE = (100.0, 1e5)
+"""``T a`` of ample starts, a the smallest eigenvalue of the mean of A_i = Z_i'Z_i."""
+MOST_STARTS = 8
+ROWS_PER_EFFECT = 4
+"""Below it second minima were seen away from the boundary, and below half of it most of them."""
+SMALL_SD = 0.1
+COLLINEAR = 0.1
+"""Smallest eigenvalue, unit diagonal, of the mean of A_i below which terms of a factor compete."""
 
 
 def wanted_starts(objective: ProfiledObjective, theta_map: ThetaMap) -> int:
     """How many starts, where the surface may have several minima and a search costs little.
 
-    Four for a term with about as many covariance parameters as levels, two for
-    several variance parameters on few levels, else one.
+    One term: four where it has about as many covariance parameters as levels, two where there are
+    few levels and few rows to each, else one.  Several terms: eight with two rows or
+    fewer to a random effect, else four, of which the first may be enough.  A search that is
+    expensive is repeated only where terms of one factor compete.
     """
-    levels, blocks = objective.engine.levels, theta_map.blocks
-    if theta_map.n_theta < 2 or objective.work > SMALL_WORK:
+    if theta_map.n_theta < 2:
         return 1
-    if any(b.q > 1 and levels[b.factor] <= CROWDED * b.q for b in blocks):
-        return 4
-    return 2 if any(levels[b.factor] <= FEW_LEVELS for b in blocks) else 1
+    if objective.work > SMALL_WORK:
+        return 2 if _compete(objective, theta_map) else 1
+    if len(theta_map.blocks) == 1:
+        if crowded(objective, theta_map):
+            return 4
+        few_levels = min(objective.engine.levels) <= FEW_LEVELS
+        return 2 if few_levels and few_data(objective, theta_map) else 1
+    return MOST_STARTS if 2 * n_effects(objective, theta_map) > objective.n else 4
+
+
+def n_effects(objective: ProfiledObjective, theta_map: ThetaMap) -> int:
+    """Number of random effects."""
+    return sum(objective.engine.levels[b.factor] * b.q for b in theta_map.blocks)
+
+
+def few_data(objective: ProfiledObjective, theta_map: ThetaMap) -> bool:
+    """Whether there are few rows to a random effect, or about as many covariance parameters as levels."""
+    many = ROWS_PER_EFFECT * n_effects(objective, theta_map) > objective.n
+    return many or crowded(objective, theta_map)
+
+
+def crowded(objective: ProfiledObjective, theta_map: ThetaMap) -> bool:
+    """Whether a term has about as many covariance parameters as levels."""
+    levels = objective.engine.levels
+    return any(b.q > 1 and levels[b.factor] <= CROWDED * b.q for b in theta_map.blocks)
+
+
+def shares_factor(theta_map: ThetaMap) -> bool:
+    """Whether a grouping factor has several terms."""
+    return len(theta_map.blocks) > len(theta_map.k)
+
+
+def _compete(objective: ProfiledObjective, theta_map: ThetaMap) -> bool:
+    """Whether the columns of several terms of one factor are nearly collinear."""
+    if not shares_factor(theta_map):
+        return False
+    for A in mean_products(objective, theta_map):
+        d = np.sqrt(np.maximum(A.diagonal(), 1e-300))
+        if np.linalg.eigvalsh(A / np.outer(d, d))[0] < COLLINEAR:
+            return True
+    return False
+
+
+def mean_products(objective: ProfiledObjective, theta_map: ThetaMap) -> list[np.ndarray]:
+    """Mean of ``Z_i'W Z_i`` (k, k) over the levels of each factor: F where V0 = I."""
+    point = objective.evaluate([np.zeros((k, k)) for k in theta_map.k])
+    objective.gradient(point)
+    return [F / levels for F, levels in zip(point.F or (), objective.engine.levels, strict=True)]
+
+
+def ample_sd(objective: ProfiledObjective, theta_map: ThetaMap, ample: float) -> list[float]:
+    """Per term a standard deviation at which no combination of its factor's columns is negligible."""
+    found = []
+    for A in mean_products(objective, theta_map):
+        values = np.linalg.eigvalsh(A)
+        found.append(float(np.sqrt(ample / max(values[0], 1e-8 * values[-1], 1e-300))))
+    return [found[b.factor] for b in theta_map.blocks]
 
 
 def check_start(start, n_theta: int, names) -> np.ndarray:
@@ -71,21 +139,29 @@ def starting_factors(
 ) -> list[np.ndarray]:
     """Per-term factors (q, r), standardized, of start ``number``.
 
-    First the user's, or the estimate from the identity; then the estimate from
-    small variances; then random ones.
+    First the user's, or the estimate from the identity.  One term: the estimate from small
+    variances next, then random ones.  Several: ample variances, twice, the estimate from small ones, each
+    term ample in turn while the others are small, random ones.
     """
+    blocks = theta_map.blocks
     if number == 0 and start is not None:
         Lambda = theta_map.to_Lambda(start)
-        return [nonzero(Lambda[b.factor][b.rows, b.rows]) for b in theta_map.blocks]
+        return [nonzero(Lambda[b.factor][b.rows, b.rows]) for b in blocks]
     moments = getattr(objective.engine, "moment_ratios", None)
     if number == 0 and moments is not None and objective.work > SMALL_WORK:
         ratios = moments()  # of scalar crossed effects, closer than what an evaluation elsewhere gives
         if ratios is not None:
-            return [np.full((1, 1), np.sqrt(ratios[b.factor])) for b in theta_map.blocks]
-    if number < 2:
-        return improved(objective, theta_map, 1.0 if number == 0 else 0.1)
+            return [np.full((1, 1), np.sqrt(ratios[b.factor])) for b in blocks]
+    if number == 0:
+        return improved(objective, theta_map, 1.0)
+    if number == (1 if len(blocks) == 1 else 3):
+        return improved(objective, theta_map, SMALL_SD)
+    if len(blocks) > 1 and number < 4 + len(blocks):
+        chosen = range(len(blocks)) if number < 3 else [number - 4]
+        sd = ample_sd(objective, theta_map, AMPLE[number == 2])
+        return [(sd[t] if t in chosen else SMALL_SD) * np.eye(b.q) for t, b in enumerate(blocks)]
     rng = np.random.default_rng((seed, number))
-    return [rng.normal(size=(b.q, b.q)) * 10.0 ** rng.uniform(-1.5, 1.0) for b in theta_map.blocks]
+    return [rng.normal(size=(b.q, b.q)) * 10.0 ** rng.uniform(-1.5, 1.0) for b in blocks]
 
 
 def nonzero(L: np.ndarray, tol: float = 1e-3) -> np.ndarray:

@@ -6,7 +6,17 @@ from oracle.dense import DenseEngine
 
 from fastlmm_core.criterion.profiled import ProfiledObjective
 from fastlmm_core.mme.covariance import TermBlock, ThetaMap
-from fastlmm_core.optimize.start import estimate, improved, nonzero, scoring, starting_factors, wanted_starts
+from fastlmm_core.optimize.start import (
+    AMPLE,
+    ample_sd,
+    estimate,
+    improved,
+    mean_products,
+    nonzero,
+    scoring,
+    starting_factors,
+    wanted_starts,
+)
 
 SLOPES = (TermBlock(0, 0, 2),)
 
@@ -70,7 +80,33 @@ def test_starts_are_reproducible_and_differ():
 
 
 def test_number_of_starts():
-    assert wanted_starts(*model(True, groups=12)) == 2
-    assert wanted_starts(*model(True, groups=8)) == 4
-    assert wanted_starts(*model(True, groups=60)) == 1
+    apart = (TermBlock(0, 0, 1), TermBlock(0, 1, 1))
+    assert wanted_starts(*model(True, n=120, groups=12)) == 1
+    assert wanted_starts(*model(True, n=120, groups=8)) == 4  # 3 parameters on 8 levels
+    assert wanted_starts(*model(True, groups=30)) == 2  # 60 random effects on 70 rows
+    assert wanted_starts(*model(True, apart, groups=12)) == 4
+    assert wanted_starts(*model(True, apart, groups=30)) == 8
     assert wanted_starts(*model(True, (TermBlock(0, 0, 1),), groups=8)) == 1
+
+
+def test_an_expensive_search_is_repeated_where_terms_compete():
+    apart = (TermBlock(0, 0, 1), TermBlock(0, 1, 1))
+    for shift, wanted in ((0.0, 1), (10.0, 2)):
+        objective, theta_map = model(True, apart)
+        Z = objective.engine.Z[0]
+        Z[:, 1::2] += shift * Z[:, 0::2]  # the slope's covariate moves away from 0
+        objective.work = 1e9
+        assert wanted_starts(objective, theta_map) == wanted
+
+
+def test_ample_starts_leave_no_direction_of_z_negligible():
+    objective, theta_map = model(True, (TermBlock(0, 0, 1), TermBlock(0, 1, 1)))
+    Z = objective.engine.Z[0].reshape(70, 12, 2)
+    A = np.einsum("nga,ngb->ab", Z, Z) / 12
+    np.testing.assert_allclose(mean_products(objective, theta_map)[0], A, rtol=1e-10)
+    for number, ample in enumerate(AMPLE, 1):
+        factors = starting_factors(objective, theta_map, None, number, 0)
+        assert factors[0] == factors[1] == ample_sd(objective, theta_map, ample)[0]
+        np.testing.assert_allclose(np.linalg.eigvalsh(A)[0] * factors[0][0, 0] ** 2, ample)
+    one_at_a_time = [starting_factors(objective, theta_map, None, number, 0) for number in (4, 5)]
+    assert one_at_a_time[0][0] == one_at_a_time[1][1] > 10 * one_at_a_time[0][1]

@@ -1,0 +1,58 @@
+"""Surfaces with several minima: the default fit against many starts, and what is said where there is none."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fastlmm_core as flm
+
+
+def slopes(seed, offset, groups=8, n=60):
+    """Random intercepts and slopes, on a covariate ``offset`` standard deviations from 0."""
+    rng = np.random.default_rng(seed)
+    g = rng.integers(0, groups, n)
+    g[:groups] = range(groups)
+    x = rng.normal(size=n)
+    b = rng.normal(size=(groups, 2)) * [1.0, 2.0]
+    y = 1 + x + b[g, 0] + b[g, 1] * x + 0.5 * rng.normal(size=n)
+    return pd.DataFrame({"y": y, "x": x + offset, "g": g, "k": rng.integers(0, 4, n)})
+
+
+def best_of(formula, frame, starts, **settings):
+    once = flm.Control(n_starts=1)
+    fits = [flm.lmer(formula, frame, start=start, control=once, **settings) for start in starts]
+    return max(fit.llf for fit in fits if fit.converged)
+
+
+@pytest.mark.parametrize("offset", [30.0, 100.0, 1000.0])
+@pytest.mark.parametrize("formula", ["y ~ x + (x || g)", "y ~ x + (x || g) + (1 | k)"])
+@pytest.mark.parametrize("seed", [0, 18])
+def test_intercept_and_slope_apart_far_from_zero(seed, formula, offset):
+    """One minimum has a small intercept variance, another has one as large as offset^2 slope variances."""
+    frame, more = slopes(seed, offset), [1.0] * ("k)" in formula)
+    starts = [[1.0, 0.1, *more], [0.3, 0.0, *more], [3 * offset, 3.0, *more], [10 * offset, 1.0, *more]]
+    fit = flm.lmer(formula, frame)
+    assert fit.converged
+    assert fit.llf > best_of(formula, frame, starts) - 1e-6
+
+
+def test_many_levels():
+    frame = slopes(0, 100.0, groups=9000, n=40_000)
+    fit = flm.lmer("y ~ x + (x || g)", frame)
+    assert fit.converged
+    assert fit.llf > best_of("y ~ x + (x || g)", frame, [[1.0, 0.1], [300.0, 3.0]]) - 1e-5
+
+
+def test_intercepts_only_need_one_search():
+    fit = flm.lmer("y ~ x + (x | g)", slopes(0, 100.0, groups=12, n=200))
+    assert fit.converged and fit.convergence.n_starts == 1
+
+
+def test_random_effects_that_fit_the_response_exactly():
+    """Here the criterion falls towards a residual variance of 0, and no start finds a minimum before."""
+    rng = np.random.default_rng(14)
+    frame = pd.DataFrame({"g": rng.integers(0, 4, 14), "h": rng.integers(0, 3, 14)})
+    frame["x"], frame["z"], frame["y"] = rng.normal(size=14), rng.normal(size=14), rng.normal(size=14)
+    with pytest.warns(flm.ConvergenceWarning, match="residual variance goes to 0"):
+        fit = flm.lmer("y ~ 1 + (x + z | g) + (x | h)", frame, reml=False)
+    assert not fit.converged and fit.sigma < 1e-3 * frame["y"].std()
