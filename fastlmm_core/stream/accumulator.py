@@ -233,10 +233,10 @@ def _matched(column, levels):
     """`match`, for a factor by its few levels alone."""
     if column.kind != FACTOR or column.levels.dtype.kind != levels.dtype.kind:
         return match(column, levels)
+    if column.levels.equals(levels):
+        return column.values, []
     place = levels.get_indexer(column.levels)
     unseen = column.levels[place < 0].tolist()
-    if np.array_equal(place, np.arange(len(levels))):
-        return column.values, unseen
     small = np.int8 if len(levels) < 128 else np.int32
     return np.append(place, -1).astype(small)[column.values], unseen
 

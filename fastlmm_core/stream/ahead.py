@@ -16,10 +16,11 @@ class _End:
         self.error = error
 
 
-def ahead(batches: Iterator[Batch], size: int = AHEAD) -> Iterator[Batch]:
+def ahead(batches: Iterator[Batch], size: int = AHEAD, ended=lambda: None) -> Iterator[Batch]:
     """The same batches, read by a thread that is at most ``size`` ahead.
 
-    When the consumer stops early, by an error or Ctrl-C, so does the thread.
+    When the consumer stops early, by an error or Ctrl-C, so does the thread.  ``ended`` is called by the
+    thread as soon as everything is read.
     """
     waiting: queue.Queue = queue.Queue(maxsize=size)
     stop = threading.Event()
@@ -37,6 +38,7 @@ def ahead(batches: Iterator[Batch], size: int = AHEAD) -> Iterator[Batch]:
                 put(batch)
                 if stop.is_set():
                     return
+            ended()
             put(_End())
         except BaseException as error:  # raised again where the batches are used
             put(_End(error))

@@ -399,7 +399,8 @@ def _parquet(path, chosen, columns, kinds, rows, threads):
             place = _place(groups)
             with _faults(path, place):
                 if n > 2 * rows:
-                    batches = file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=threads)
+                    even = -(-n // -(-n // rows))
+                    batches = file.iter_batches(even, row_groups=groups, columns=columns, use_threads=threads)
                     for batch in batches:
                         yield pa.Table.from_batches([batch]), place
                 else:

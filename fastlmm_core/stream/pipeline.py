@@ -2,8 +2,9 @@
 
 A thread decodes ahead into a short queue while this one encodes and adds; the
 kernels and Arrow release the interpreter.  Batches are added in their order.  By
-default the kernels leave one processor to the decoding: threads that wait for
-each other while a third has their processor cost more than they bring.
+default the kernels leave one processor to the decoding while there is something to
+decode: threads that wait for each other while a third has their processor cost more
+than they bring.
 """
 
 from dataclasses import replace
@@ -38,11 +39,15 @@ def accumulate(
     done = _resume(plan, checkpoint)
     plan = plan if done is None else done.plan  # its centres may be of other first rows
     total = Accumulator(plan, n_threads or max(1, resolve_threads(None) - 1))
+
+    def read():
+        total.threads = resolve_threads(n_threads)
+
     new_files: list = []
     rows = done.n_total if done else 0
     with reporter(progress, source.rows, rows) as report:
         batches = source.batches(plan.columns, frozenset(done.files) if done else frozenset())
-        for batch in ahead(batches):
+        for batch in ahead(batches, ended=read):
             report(total.add(batch.data, batch.label))
             if batch.completes is not None and checkpoint is not None:
                 new_files.append(batch.completes)

@@ -16,7 +16,7 @@ import pandas as pd
 from ..data import arrow
 from ..errors import DataError
 
-BATCH_BYTES = 64 << 20
+BATCH_BYTES = 16 << 20  # small ones keep decoding and adding at work together, and memory in use
 MIN_ROWS, MAX_ROWS = 1 << 14, 1 << 22
 TEXT_BYTES = 24  # assumed width of a value that is no number
 

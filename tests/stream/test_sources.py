@@ -6,6 +6,7 @@ import pytest
 from stream.stream_data import assert_same_fit, frame
 
 import fastlmm_core as flm
+from fastlmm_core.stream.ahead import ahead
 from fastlmm_core.stream.sources import is_stream, open_source
 
 pa = pytest.importorskip("pyarrow")
@@ -161,3 +162,18 @@ def test_predictions_to_files(data, expected, files, tmp_path):
     gathered = fit.predict(files / "data.csv")
     np.testing.assert_allclose(gathered, whole, atol=1e-6)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.arrow", "s.csv", "s.parquet", "t.parquet"]
+
+
+def test_reading_ahead_says_when_everything_is_read():
+    read, ended = [], []
+
+    def batches():
+        for number in range(5):
+            read.append(number)
+            yield number
+
+    assert list(ahead(batches(), ended=lambda: ended.append(len(read)))) == list(range(5))
+    assert ended == [5]
+    for _ in ahead(batches(), ended=lambda: ended.append("stopped early")):
+        break
+    assert ended == [5]
