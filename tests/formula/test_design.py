@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from oracle.design_matrices import matrix, names
 
-from fastlmm_core.errors import DataError, FormulaError, ModelError
+from fastlmm_core.errors import DataError, DataWarning, FormulaError, ModelError
 from fastlmm_core.formula.design import build_design
 
 
@@ -150,7 +150,8 @@ def test_missing_rows_are_dropped_and_counted(data):
 
 
 def test_nan_of_an_expression_is_missing(data):
-    design, _, report = build_design("y ~ log(x) + (1 | a)", data)
+    with pytest.warns(DataWarning, match="'log\\(x\\)' is no number in"):
+        design, _, report = build_design("y ~ log(x) + (1 | a)", data)
     assert report.n_used == (data.x > 0).sum()
     assert report.missing_by_column == {"log(x)": int((data.x < 0).sum())}
 
