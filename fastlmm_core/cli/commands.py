@@ -13,7 +13,7 @@ import fastlmm_core as flm
 
 from . import NOT_CONVERGED, OK
 from .bench import measure
-from .reading import one_line, read
+from .reading import SHIPPED, one_line, read
 from .show import in_colours, show_summary, show_table, stages
 
 WARNINGS = (
@@ -56,17 +56,22 @@ def commands():
 @click.option(
     "--progress/--no-progress", default=None, help="Show progress on stderr; by default in terminals."
 )
-def fit(formula, data, ml, weights, save, report, as_json, progress):
+@click.option(
+    "--checkpoint",
+    type=click.Path(dir_okay=False),
+    help="Save sums here after each complete file of DATA, and go on from there when run again.",
+)
+def fit(formula, data, ml, weights, save, report, as_json, progress, checkpoint):
     """Fit FORMULA to DATA; without random terms, by least squares.
 
     --json prints what summary().to_dict() documents: formula, rows, fixed_effects, random_effects, criteria,
     convergence, seconds; numbers that are missing are null.
     """
-    for path in (save, report):
+    for path in (save, report, checkpoint):
         if path and not Path(path).absolute().parent.is_dir():
             raise flm.DataError(f"there is no folder {Path(path).parent} to write {Path(path).name} in")
-    table = read(data)
-    result = _told(_fitted, formula, table, ml, weights, progress)
+    table = data if checkpoint and not data.startswith(SHIPPED) else read(data)
+    result = _told(_fitted, formula, table, ml, weights, progress, checkpoint)
     if save:
         flm.save(result, save)
     if report:
@@ -79,7 +84,7 @@ def fit(formula, data, ml, weights, save, report, as_json, progress):
     return OK if getattr(result, "converged", True) else NOT_CONVERGED
 
 
-def _fitted(formula, table, ml, weights, progress):
+def _fitted(formula, table, ml, weights, progress, checkpoint):
     if not _has_bars(formula):
         if ml:
             raise flm.FormulaError("--ml is for models with random terms like (1 | group)")
@@ -88,9 +93,11 @@ def _fitted(formula, table, ml, weights, progress):
         return flm.lm(formula, table, weights=weights)
     if isinstance(table, str):  # in batches: rows, rows per second and the time left
         shown = sys.stderr.isatty() if progress is None else progress
-        return flm.lmer(formula, table, reml=not ml, weights=weights, progress=shown or None)
+        return flm.lmer(
+            formula, table, reml=not ml, weights=weights, progress=shown or None, checkpoint=checkpoint
+        )
     with stages(progress) as told:
-        return flm.lmer(formula, table, reml=not ml, weights=weights, progress=told)
+        return flm.lmer(formula, table, reml=not ml, weights=weights, progress=told, checkpoint=checkpoint)
 
 
 def _has_bars(formula: str) -> bool:
