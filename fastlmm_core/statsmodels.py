@@ -1,5 +1,7 @@
 """statsmodels' ``mixedlm`` arguments, translated to one formula and fitted here."""
 
+import difflib
+import inspect
 import re
 
 import numpy as np
@@ -50,6 +52,14 @@ def mixedlm(
     """
     if missing not in ("drop", "raise"):
         raise ValueError(f"missing is 'drop' or 'raise', found {missing!r}")
+    if vc_formula is not None and not hasattr(vc_formula, "items"):
+        raise TypeError(f"vc_formula is a dict such as {{'b': '0 + C(b)'}}, found {vc_formula!r}")
+    unknown = [name for name in options if name not in inspect.signature(flm.lmer).parameters]
+    if unknown:
+        raise TypeError(
+            f"{unknown[0]!r} is no option here: options are those of lmer (weights, control, ...); no "
+            "fit depends on a choice of optimizer or parametrization"
+        )
     data, groups = _with_groups(data, groups)
     text = translate(formula, data, groups, re_formula, vc_formula)
     fit = flm.lmer(text, data, reml=reml, na_action=missing, **options)
@@ -144,7 +154,11 @@ def _with_groups(data, groups):
         data = data.to_pandas() if hasattr(data, "to_pandas") else pd.DataFrame(data)
     if isinstance(groups, str):
         if groups not in data.columns:
-            raise flm.FormulaError(f"the data have no column {groups!r} to group by")
+            near = difflib.get_close_matches(groups, map(str, data.columns), 3, 0.6)
+            hint = f"columns are {', '.join(map(repr, data.columns))}"
+            if near:
+                hint = f"did you mean {', '.join(map(repr, near))}?"
+            raise flm.FormulaError(f"the data have no column {groups!r} to group by: {hint}")
         return data, groups
     labels = np.asarray(groups)
     if labels.shape != (len(data),):

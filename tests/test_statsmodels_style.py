@@ -125,3 +125,13 @@ def test_what_one_group_cannot_identify():
         mixedlm("y ~ x", data, groups="h")
     with pytest.raises(flm.DataError, match="shape"):
         mixedlm("y ~ x", data, groups=[1, 2, 3])
+
+
+def test_slips_are_named():
+    data = flm.load_dataset("sleepstudy")
+    with pytest.raises(flm.FormulaError, match="no column 'Subjekt' to group by: did you mean 'Subject'"):
+        mixedlm("Reaction ~ Days", data, groups="Subjekt")
+    with pytest.raises(TypeError, match="vc_formula is a dict such as"):
+        mixedlm("Reaction ~ Days", data, groups="Subject", vc_formula="0 + Days")
+    with pytest.raises(TypeError, match="'use_sqrt' is no option here: options are those of lmer"):
+        mixedlm("Reaction ~ Days", data, groups="Subject", use_sqrt=True)
