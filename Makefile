@@ -48,12 +48,16 @@ SANITIZE_TESTS ?= tests/crossprod tests/data tests/mme tests/factorization tests
 
 ## make tsan        the parallel kernels under Clang's ThreadSanitizer, whose OpenMP tells it of its barriers
 tsan: build/tsan/stamp $(STAMPS)/test
+	$(CLANG) -std=c11 -O1 -g -fopenmp -fsanitize=thread tests/tsan/race.c -o build/tsan/race
+	export OMP_TOOL_LIBRARIES="$$($(CLANG) -print-file-name=libarcher.so)" TSAN_OPTIONS=ignore_noninstrumented_modules=1; \
+	setarch -R build/tsan/race barrier && ! setarch -R build/tsan/race race 2>/dev/null \
+	|| { echo "this ThreadSanitizer does not tell a race from a barrier" >&2; exit 1; }
 	LD_PRELOAD="$$($(CLANG) -print-file-name=libclang_rt.tsan-x86_64.so)" PYTHONPATH=$(CURDIR)/build/tsan/site \
 	OMP_TOOL_LIBRARIES="$$($(CLANG) -print-file-name=libarcher.so)" OPENBLAS_NUM_THREADS=1 \
-	TSAN_OPTIONS="ignore_noninstrumented_modules=1 report_signal_unsafe=0 exitcode=66 suppressions=tests/tsan/suppressions" \
+	TSAN_OPTIONS="ignore_noninstrumented_modules=1 report_signal_unsafe=0 exitcode=66" \
 	setarch -R $(BIN)/python -X faulthandler $(BIN)/pytest -q --capture=sys -m "not slow and not reference" $(TSAN_TESTS)
 CLANG ?= clang-19
-TSAN_TESTS ?= tests/tsan tests/crossprod tests/mme tests/factorization tests/data/test_factors.py
+TSAN_TESTS ?= tests/crossprod tests/mme tests/factorization tests/data/test_factors.py
 
 ## make coverage    lines that the suite runs, of the Python and of the C; below 90 percent of either fails
 coverage: build/coverage/stamp
@@ -65,6 +69,12 @@ coverage: build/coverage/stamp
 	COVERAGE_FILE=build/coverage/data $(BIN)/coverage report --fail-under 90 > build/coverage/python.txt; python=$$?; \
 	grep TOTAL build/coverage/python.txt; exit $$((c | python))
 COVERAGE_TESTS ?= tests
+
+## make fuzz        the formula parser and the loader of files on random inputs, FUZZ_SECONDS each
+fuzz: $(STAMPS)/test
+	$(BIN)/python tests/fuzz/run.py formula --seconds $(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzz/run.py loader --seconds $(FUZZ_SECONDS)
+FUZZ_SECONDS ?= 60
 
 ## make valgrind    kernel tests under memcheck, some minutes; more by VALGRIND_TESTS
 valgrind: $(STAMPS)/test

@@ -47,9 +47,14 @@ def frame(n=40):
 FRAME = frame()
 
 
-@settings(max_examples=600, deadline=None, derandomize=True)
-@given(texts)
-def test_a_formula_parses_or_says_why_not(text):
+def random_text(source):
+    """A formula of the tokens, for runs without end (run.py)."""
+    tokens = [source.choice(TOKENS) for _ in range(source.randrange(13))]
+    return source.choice(SHAPES).replace("{}", source.choice(["", " "]).join(tokens))
+
+
+def check(text):
+    """Parses, and fits what it says, or raises a `FastLMMError` with a message."""
     try:
         parsed = parse_formula(text)
     except flm.FormulaError as error:
@@ -61,6 +66,12 @@ def test_a_formula_parses_or_says_why_not(text):
             (flm.lmer if parsed.bars else flm.lm)(text, FRAME)
         except flm.FastLMMError as error:
             assert str(error)
+
+
+@settings(max_examples=600, deadline=None, derandomize=True)
+@given(texts)
+def test_a_formula_parses_or_says_why_not(text):
+    check(text)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
