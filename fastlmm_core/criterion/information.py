@@ -25,6 +25,10 @@ from fastlmm_core.mme.engine import Direction
 EXPENSIVE = 5e6
 """Flops of one gradient above which differences are one-sided."""
 
+LONG = 1.5e9
+"""Flops of one gradient by probes above which there are no differences: they take
+tenths of a second for each parameter."""
+
 
 def hessian_T(
     objective: ProfiledObjective, point: Point, directions: Sequence[Direction], kind: str = "exact"
@@ -101,20 +105,19 @@ def theta_hessian(
 ) -> np.ndarray:
     """Observed Hessian (n_theta, n_theta) of the profiled objective in theta, original units.
 
-    Exact for one grouping factor, average information where the gradient is estimated from
-    probes.  Otherwise by differences of the analytic
+    Exact for one grouping factor.  Otherwise by differences of the analytic
     gradient, central or, where one gradient is expensive, one-sided; T is a
-    smooth function of theta also across a diagonal entry of 0.  ``point`` saves
-    an evaluation when the objective at theta is at hand.
+    smooth function of theta also across a diagonal entry of 0.  A gradient that is
+    estimated from probes, the same ones at every theta, is differentiated like an
+    exact one; where that takes long (`is_averaged`) average information stands in.
+    ``point`` saves an evaluation when the objective at theta is at hand.
     """
     theta = np.asarray(theta, float)
     if point is None:
         point = objective.evaluate(theta_map.to_Lambda(theta))
     objective.gradient(point)
     directions = theta_map.directions(theta)
-    # an estimated gradient has no observed Hessian to differentiate: average information stands in
-    stochastic = getattr(objective.engine, "stochastic", False)
-    H = hessian_T(objective, point, directions, "average" if stochastic else "exact")
+    H = hessian_T(objective, point, directions, "average" if is_averaged(objective) else "exact")
     if H is not None:
         for (j, m), (f, second) in theta_map.second_directions(theta).items():
             term = float((point.D[f] * second).sum())
@@ -130,7 +133,14 @@ def theta_hessian(
 
     base = theta_gradient(point, directions)
     scales = natural_scales(theta_map, theta)
+    if getattr(objective.engine, "stochastic", False):  # systems are solved to five digits: longer steps
+        return difference_hessian(gradient, theta, scales, base, False, step_size=1e-2)
     return difference_hessian(gradient, theta, scales, base, objective.work > EXPENSIVE)
+
+
+def is_averaged(objective: ProfiledObjective) -> bool:
+    """Whether average information stands in for the observed one: gradients by probes that take long."""
+    return getattr(objective.engine, "stochastic", False) and objective.work > LONG
 
 
 def natural_scales(theta_map: ThetaMap, theta: np.ndarray) -> np.ndarray:
@@ -146,12 +156,15 @@ def difference_hessian(
     scales: np.ndarray,
     base: np.ndarray,
     one_sided: bool,
+    step_size: float | None = None,
 ) -> np.ndarray:
     """Symmetrised differences of ``gradient`` around x; steps 1e-5 (one-sided) or 1e-4 of ``scales``."""
+    if step_size is None:
+        step_size = 1e-5 if one_sided else 1e-4
     H = np.empty((len(x), len(x)))
     for j in range(len(x)):
         step = np.zeros(len(x))
-        step[j] = scales[j] * (1e-5 if one_sided else 1e-4)
+        step[j] = scales[j] * step_size
         try:
             ahead = gradient(x + step)
             H[j] = (ahead - base) / step[j] if one_sided else (ahead - gradient(x - step)) / (2 * step[j])

@@ -15,7 +15,12 @@ from math import log, pi
 
 import numpy as np
 
-from fastlmm_core.criterion.information import natural_scales, quadratic_forms, theta_hessian
+from fastlmm_core.criterion.information import (
+    is_averaged,
+    natural_scales,
+    quadratic_forms,
+    theta_hessian,
+)
 from fastlmm_core.criterion.profiled import Point, ProfiledObjective
 from fastlmm_core.mme.covariance import ThetaMap
 
@@ -46,12 +51,14 @@ class VarianceCalculus:
     In the interior theta is that of standardized columns, because far from the
     centre of x the original one makes the information singular to rounding.
     ``to_theta`` (m, m) holds the derivatives of the original theta in it, None for the identity.
+    ``averaged``: average information stands in for the observed one, see `theta_hessian`.
     """
 
     information: np.ndarray
     covariance: np.ndarray
     jacobian: np.ndarray
     to_theta: np.ndarray | None = None
+    averaged: bool = False
 
     def gradient(self, g: np.ndarray) -> np.ndarray:
         """Gradients ``g`` (..., m) in the original theta, in the parameters used here."""
@@ -180,7 +187,8 @@ def variance_calculus(
         jacobian[j] = estimates.sigma2 * (AQ @ H @ AQ.T)
     jacobian[m] = estimates.vcov
     scales = np.append(natural_scales(theta_map, theta), 1.0)
-    return VarianceCalculus(information, 2.0 * pseudo_inverse(information, scales), jacobian, to_theta)
+    covariance = 2.0 * pseudo_inverse(information, scales)
+    return VarianceCalculus(information, covariance, jacobian, to_theta, is_averaged(objective))
 
 
 def inner_coordinates(theta_map: ThetaMap, theta: np.ndarray, point: Point):

@@ -79,20 +79,21 @@ def controlled(samples: Float, controls: Float, exact: bool) -> Estimate:
 
     One control per column (Lavenberg & Welch 1981).  The coefficient of a probe
     comes from the regression on the others, so that the estimate has no bias;
-    with fewer than 8 probes the control is left out.
+    with fewer than 12 probes the control is left out.  Errors are stated with the two degrees of freedom
+    that mean and slope take.
     """
     t = len(samples)
     if exact:
         return Estimate(samples.sum(0), np.zeros_like(samples))
-    values = samples
-    if t >= 8:
+    values, free = samples, max(t - 1, 1)
+    if t >= 12:
         # sums over the other probes
         c, s, cc, cs = (x.sum(0) - x for x in (controls, samples, controls * controls, controls * samples))
         square = cc - c * c / (t - 1)
         slope = np.divide(cs - c * s / (t - 1), square, out=np.zeros_like(samples), where=square > 0)
-        values = samples - slope * controls
+        values, free = samples - slope * controls, t - 2
     mean = values.mean(0)
-    return Estimate(mean, (values - mean) / np.sqrt(t * max(t - 1, 1)))
+    return Estimate(mean, (values - mean) / np.sqrt(t * free))
 
 
 def lanczos_log(step: Float, ratio: Float, used: np.ndarray, norm2: Float) -> Float:

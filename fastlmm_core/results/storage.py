@@ -124,6 +124,7 @@ def _mixed_parts(fit: LMMResults) -> tuple[dict, dict]:
         "terms": [[term.factor, list(term.names)] for term in facts.terms],
         "engine": facts.engine,
         "engine_reason": facts.engine_reason,
+        "averaged": bool(solved.calculus.averaged),
         "estimates": {name: getattr(estimates, name) for name in ESTIMATE_VALUES},
         "convergence": asdict(fit.convergence) | {"trace": [list(step) for step in fit.convergence.trace]},
         "variances": list(fit._rows.variances),
@@ -163,7 +164,8 @@ def _mixed_fit(values: dict, arrays: dict) -> LMMResults:
     solved: StoredModel | SolvedModel = StoredModel(
         estimates,
         VarianceCalculus(
-            arrays["information"], arrays["covariance"], arrays["jacobian"], arrays.get("to_theta")
+            arrays["information"], arrays["covariance"], arrays["jacobian"], arrays.get("to_theta"),
+            bool(values.get("averaged", values["convergence"].get("monte_carlo") is not None)),
         ),
         tuple(arrays[f"modes{f}"] for f in range(len(facts.factors))),
         tuple(arrays[f"condcov{f}"] for f in range(len(facts.factors))),

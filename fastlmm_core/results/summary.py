@@ -129,7 +129,9 @@ class MixedSummary(Summary):
             "df: Satterthwaite, from the exact information of theta and sigma",
         ]
         if (errors := fit.convergence.monte_carlo) is not None:
-            lines[-1] = "df: Satterthwaite, from the average information of theta and sigma (approximate)"
+            averaged = fit._solved.calculus.averaged
+            kind = "average information of theta and sigma" if averaged else "information by probes"
+            lines[-1] = f"df: Satterthwaite, from the {kind} (approximate)"
             lines.append(
                 f"Monte Carlo: {errors.probes} probes; error of theta at most {errors.worst:.2g} standard "
                 f"errors; the log-likelihood is an estimate with sd {errors.loglik_sd:.2g}"

@@ -118,16 +118,29 @@ def test_an_error_out_of_reach_is_said(monkeypatch):
 
 
 def test_the_summary_and_the_log_likelihood_say_what_they_are():
-    data = ratings(9000, 3000, 2000)
+    data = ratings(15_000, 5000, 3500)
     formula = "y ~ x + (1 | user) + (1 | item)"
     fit = flm.lmer(formula, data, control=flm.Control(engine="iterative", probes=8))
     text = str(fit.summary())
-    assert "(an estimate, sd" in text and "Monte Carlo: 8 probes" in text and "average information" in text
+    assert "(an estimate, sd" in text and "Monte Carlo: 8 probes" in text and "information by probes" in text
     assert fit.convergence.monte_carlo.loglik_sd > 0.05
     with pytest.warns(MonteCarloWarning, match="estimate with sd"):
         assert np.isfinite(fit.llf)
     with pytest.warns(MonteCarloWarning):
         assert np.isfinite(fit.aic)
+
+
+def test_long_gradients_by_probes_are_not_differentiated_and_the_summary_says_so(monkeypatch):
+    data = ratings(3000, 300, 100)
+    control = flm.Control(engine="iterative", probes=120)
+    differences = flm.lmer("y ~ x + (1 | user) + (1 | item)", data, control=control)
+    exact = flm.lmer("y ~ x + (1 | user) + (1 | item)", data, control=flm.Control(engine="dense"))
+    np.testing.assert_allclose(differences._df, exact._df, rtol=2e-3)
+    assert "information by probes" in str(differences.summary())
+    monkeypatch.setattr("fastlmm_core.criterion.information.LONG", 1.0)
+    averaged = flm.lmer("y ~ x + (1 | user) + (1 | item)", data, control=control)
+    assert "average information" in str(averaged.summary())
+    assert np.abs(averaged._df / exact._df - 1).max() > 2e-3
 
 
 def test_saved_and_loaded(tmp_path):
@@ -154,7 +167,7 @@ def test_a_large_exact_search_starts_from_probes(monkeypatch):
 
 
 def test_comparisons_of_estimated_likelihoods_are_refused_or_flagged():
-    data = ratings(9000, 3000, 2000)
+    data = ratings(15_000, 5000, 3500)
     fit = flm.lmer("y ~ x + (1 | user) + (1 | item)", data, control=flm.Control(engine="iterative", probes=8))
     with pytest.raises(ModelError, match="compares log-likelihoods"):
         check_likelihood(fit._solved.objective, "this")
