@@ -23,7 +23,7 @@ KEYS = 64
 ENGINE = 1.6
 """What an engine for one factor, or nested ones, holds beyond the statistics, in their size."""
 MARGIN = 1.25
-"""Estimates of the number of levels are taken that much higher."""
+"""Estimates of the number of levels that the first rows do not show are taken that much higher."""
 TEXT_LEVEL = 160
 """Bytes of a level that is text, with its place in a table."""
 
@@ -134,7 +134,7 @@ def _estimate(keys, rows):
     else:
         once, twice = np.count_nonzero(counts == 1), np.count_nonzero(counts == 2)
         expected = d + once * (once - 1) / (2 * (twice + 1))
-    return min(MARGIN * expected, np.inf if rows is None else rows)
+    return min(d + MARGIN * (expected - d), np.inf if rows is None else rows)
 
 
 def _known(column, name, first, source, levels, how):

@@ -111,6 +111,8 @@ def _categories(found, first, again, trust):
     if column.kind != FACTOR or not has_own_order(first, column.name) or again and not trust:
         return None
     rows = None if column.missing is None else ~column.missing
+    if again and len(column.levels) < 2:
+        return None
     if again and (rows is not None and not rows.any() or len(encode(column, rows)[1]) < len(column.levels)):
         return None
     return column.levels
