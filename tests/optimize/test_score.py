@@ -118,11 +118,11 @@ def test_an_error_out_of_reach_is_said(monkeypatch):
 
 
 def test_the_summary_and_the_log_likelihood_say_what_they_are():
-    data = ratings(15_000, 5000, 3500)
+    data = ratings(9000, 3000, 2000)
     formula = "y ~ x + (1 | user) + (1 | item)"
-    fit = flm.lmer(formula, data, control=flm.Control(engine="iterative", probes=8))
+    fit = flm.lmer(formula, data, control=flm.Control(engine="iterative", probes=4))
     text = str(fit.summary())
-    assert "(an estimate, sd" in text and "Monte Carlo: 8 probes" in text and "information by probes" in text
+    assert "(an estimate, sd" in text and "Monte Carlo: 4 probes" in text and "information by probes" in text
     assert fit.convergence.monte_carlo.loglik_sd > 0.05
     with pytest.warns(MonteCarloWarning, match="estimate with sd"):
         assert np.isfinite(fit.llf)
@@ -167,8 +167,8 @@ def test_a_large_exact_search_starts_from_probes(monkeypatch):
 
 
 def test_comparisons_of_estimated_likelihoods_are_refused_or_flagged():
-    data = ratings(15_000, 5000, 3500)
-    fit = flm.lmer("y ~ x + (1 | user) + (1 | item)", data, control=flm.Control(engine="iterative", probes=8))
+    data = ratings(9000, 3000, 2000)
+    fit = flm.lmer("y ~ x + (1 | user) + (1 | item)", data, control=flm.Control(engine="iterative", probes=4))
     with pytest.raises(ModelError, match="compares log-likelihoods"):
         check_likelihood(fit._solved.objective, "this")
     with pytest.warns(MonteCarloWarning, match="chisq has a standard deviation"):
