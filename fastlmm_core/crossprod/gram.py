@@ -121,7 +121,7 @@ def _direct(design, layout, program, weights, factors, R, counts, with_C, thread
     shared = [f for f in factors if R[f].nbytes > DIRECT_BYTES]
     copied = [f for f in factors if f not in shared]
     copy_bytes = max(1, sum(R[f].nbytes for f in copied))
-    pieces = int(np.clip(COPIES_BYTES // copy_bytes, MIN_PIECES, MAX_PIECES))
+    pieces = min(max(COPIES_BYTES // copy_bytes, MIN_PIECES), MAX_PIECES)
     pieces = max(1, min(pieces, n // PIECE_ROWS))
     bounds = np.arange(pieces + 1, dtype=np.int64) * n // pieces
     for f in shared:

@@ -7,7 +7,7 @@ below: pivots near that are confirmed on the rows.
 """
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtrs
 
 from fastlmm_core.crossprod.layout import Layout, row_atoms
 from fastlmm_core.crossprod.rows import column_program
@@ -45,7 +45,7 @@ def check_rank(
         if empty[j]:
             continue
         m = len(kept)
-        row = solve_triangular(L[:m, :m], correlation[kept, j], lower=True) if m else np.zeros(0)
+        row = dtrtrs(L[:m, :m], correlation[kept, j], lower=1)[0] if m else np.zeros(0)
         pivot = 1.0 - row @ row
         if pivot < CERTAIN:
             continue
@@ -59,7 +59,7 @@ def check_rank(
         L[m, :m] = row
         L[m, m] = np.sqrt(pivot)
         kept.append(j)
-    dropped = np.setdiff1d(np.arange(p), kept)
+    dropped = sorted(set(range(p)).difference(kept))
     return np.array(kept, np.int64), [layout.fixed_names[j] for j in dropped]
 
 

@@ -6,6 +6,7 @@ The functions that take `Column` objects work in original units.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def column_program(atoms: Sequence[Atom], columns: Sequence[ScaledColumn], n: in
         n,
         [atoms[a].values for a in used],
         tables,
-        np.cumsum([0, *(len(column.atoms) for column in columns)]),
+        [*accumulate((len(column.atoms) for column in columns), initial=0)],
         [place[a] for column in columns for a in column.atoms],
         [c for column in columns for c in column.centers],
         [column.multiplier for column in columns],

@@ -15,6 +15,7 @@ short binary fractions, so dividing and subtracting do not round.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import log2, prod, sqrt
 
 import numpy as np
 
@@ -162,28 +163,34 @@ class _AtomSizes:
 
 
 def _sample(atom, n):
-    size = min(n, SAMPLE_ROWS)
+    if n <= SAMPLE_ROWS:
+        return np.asarray(atom.values, np.float64)
+    size = SAMPLE_ROWS
     return np.asarray(atom.values[np.arange(size) * n // size], np.float64)
 
 
 def _power_of_two(size):
-    return float(2.0 ** np.clip(np.round(np.log2(size)), -1000, 1000))
+    return 2.0 ** min(max(round(log2(size)), -1000), 1000)
 
 
 def _center_and_scale(atom, n):
     """A centre near the mean and a scale near the standard deviation."""
     x = _sample(atom, n)
-    spread = np.ptp(x)
-    if spread == 0.0 and n > len(x):
+    low, high = float(x.min()), float(x.max())
+    if low == high and n > len(x):
         x = np.asarray(atom.values, np.float64)
-        spread = np.ptp(x)
-    if spread <= CONSTANT * np.abs(x).max():
-        return float(x[0]), _power_of_two(abs(x[0])) if x[0] else 1.0
-    origin = x[0]
-    mean = origin + (x - origin).mean()
-    scale = _power_of_two((x - mean).std())
+        low, high = float(x.min()), float(x.max())
+    origin = float(x[0])
+    if high - low <= CONSTANT * max(-low, high):
+        return origin, _power_of_two(abs(origin)) if origin else 1.0
+    shifted = x - origin
+    mean = float(shifted.sum()) / len(x)
+    shifted -= mean
+    size = max(float(shifted.max()), -float(shifted.min()))
+    shifted /= size  # squares neither overflow nor vanish
+    scale = _power_of_two(size * sqrt(float(shifted @ shifted) / len(x)))
     step = scale / 16.0
-    return float(np.round(mean / step) * step), scale
+    return float(np.round((origin + mean) / step) * step), scale
 
 
 def _rms_scale(atom, n):
@@ -215,10 +222,10 @@ def _scaled_columns(columns: Sequence[Column], atoms: Sequence[Atom], sizes, one
         for some in _subsets(centred):
             if some:
                 rest = _rest(column.atoms, some, place, units, ones, j)
-                M[:, j] += np.prod([-sizes.center(a) for a in some]) * rest
-        scale = np.prod([sizes.scale(a, a in centred) for a in column.atoms if sizes.is_numeric(a)])
+                M[:, j] += prod(-sizes.center(a) for a in some) * rest
+        scale = prod(sizes.scale(a, a in centred) for a in column.atoms if sizes.is_numeric(a))
         centers = tuple(sizes.center(a) if a in centred else 0.0 for a in column.atoms)
-        scaled.append(ScaledColumn(column.atoms, centers, float(1.0 / scale)))
+        scaled.append(ScaledColumn(column.atoms, centers, 1.0 / scale))
     return tuple(scaled), M
 
 

@@ -100,7 +100,8 @@ def numeric_column(name, values, missing=None):
 
 def _in_order(values):
     """The array itself where kernels can read it; buffers of other processes may lie between words."""
-    return np.require(values, requirements=("C", "A"))
+    flags = values.flags
+    return values if flags.c_contiguous and flags.aligned else np.require(values, requirements=("C", "A"))
 
 
 def factor_column(name, codes, levels):

@@ -56,40 +56,51 @@ def format_one(value: float, digits: int = 4) -> str:
     return format_common([value], digits)[0]
 
 
-def round_to(x: np.ndarray, decimals: float) -> np.ndarray:
+def rounded(values: list[float], decimals: float) -> list[float]:
     """``round`` with a possibly fractional or negative number of decimals, as R rounds it."""
-    return np.round(np.asarray(x, float), math.floor(decimals + 0.5))
+    places = math.floor(decimals + 0.5)
+    if places > 300:
+        return values
+    scale = 10.0 ** abs(places)
+    if places < 0:
+        return [round(v / scale) * scale if math.isfinite(v) else v for v in values]
+    return [round(v * scale) / scale if math.isfinite(v * scale) else v for v in values]
 
 
-def zapsmall(x: np.ndarray, digits: int) -> np.ndarray:
+def zapsmall(x, digits: int) -> list[float]:
     """Round to ``digits`` significant digits of the largest element (R's ``zapsmall``)."""
-    x = np.asarray(x, float)
-    largest = np.nanmax(np.abs(x)) if np.isfinite(x).any() else 0.0
-    return round_to(x, max(0.0, digits - math.log10(largest)) if largest > 0 else digits)
+    values = [float(v) for v in x]
+    largest = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
+    return rounded(values, max(0.0, digits - math.log10(largest)) if largest > 0 else digits)
 
 
 def format_pvalues(p, digits: int = 3, eps: float = float(np.finfo(float).eps)) -> list[str]:
     """P values, tiny ones as ``< 2e-16`` (R's ``format.pval``)."""
-    p = np.asarray(p, float)
-    text = np.array([""] * len(p), dtype=object)
-    text[np.isnan(p)] = "NA"
-    tiny = p < eps
-    shown = ~tiny & ~np.isnan(p)
-    exponent = np.floor(np.log10(np.where(p > 0, p, 1e-50), where=shown, out=np.zeros(len(p))))
-    fixed = (exponent >= -3) | ((exponent == -4) & (digits > 1))
-    for part in (shown & fixed, shown & ~fixed):
-        if part.any():
-            text[part] = pad(format_common(p[part], digits))
-    if tiny.any():
+    values = [float(v) for v in p]
+    text = ["NA"] * len(values)
+    fixed, scientific, tiny = [], [], []
+    for i, v in enumerate(values):
+        if v < eps:
+            tiny.append(i)
+        elif v == v:
+            exponent = math.floor(math.log10(v))
+            (fixed if exponent >= -3 or (exponent == -4 and digits > 1) else scientific).append(i)
+    for part in (fixed, scientific):
+        if part:
+            for i, cell in zip(part, pad(format_common([values[i] for i in part], digits)), strict=True):
+                text[i] = cell
+    if tiny:
         small = max(1, digits - 2)
         separator = "" if small == 1 else " "
-        if shown.any():
-            widest = max(len(t) for t in text[shown])
+        if shown := fixed + scientific:
+            widest = max(len(text[i]) for i in shown)
             if small > 1 and small + 6 > widest:
                 small = max(1, widest - 7)
             separator = "" if small == 1 and widest <= 6 else " "
-        text[tiny] = "<" + separator + format_common([eps], small)[0]
-    return list(text)
+        below = "<" + separator + format_common([eps], small)[0]
+        for i in tiny:
+            text[i] = below
+    return text
 
 
 def stars(p) -> list[str]:

@@ -5,6 +5,7 @@ that a page printed by R and one printed here can be laid side by side.
 """
 
 import html
+import math
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from fastlmm_core.results.numbers import (
     format_common,
     format_pvalues,
     pad,
-    round_to,
+    rounded,
     stars,
     zapsmall,
 )
@@ -27,36 +28,38 @@ def coefficient_cells(values: np.ndarray, digits: int = 4) -> tuple[list[list[st
     ``values`` (p, c): estimates, standard errors, possibly df, then t and p.
     Aliased rows are NaN.
     """
-    values = np.asarray(values, float)
-    p, c = values.shape
-    missing = np.isnan(values)
+    rows = np.asarray(values, float).tolist()
+    c = np.shape(values)[1]
     test_digits = max(1, min(5, digits - 1))
-    head = values[:, : c - 2]
-    size = np.abs(head[np.isfinite(head) & (head != 0)])
-    lowest = 1 + (np.floor(np.log10(size.min())) if size.size else 0)
-    text = format_common(round_to(head, max(1, digits - lowest)).ravel(), digits)
-    columns = [[text[i * (c - 2) + j] for i in range(p)] for j in range(c - 2)]
-    columns.append(format_common(round_to(values[:, -2], test_digits), digits))
-    _restore_vanished(columns[: c - 2], values, digits)
-    columns.append(format_pvalues(values[:, -1], test_digits))
-    for j in range(c):
-        columns[j] = ["NA" if missing[i, j] else columns[j][i] for i in range(p)]
-    marked = bool((values[~missing[:, -1], -1] < 0.1).any())
+    head = [v for row in rows for v in row[: c - 2]]
+    size = min((abs(v) for v in head if v and math.isfinite(v)), default=0.0)
+    lowest = 1 + (math.floor(math.log10(size)) if size else 0)
+    text = format_common(rounded(head, max(1, digits - lowest)), digits)
+    columns = [text[j :: c - 2] for j in range(c - 2)]
+    columns.append(format_common(rounded([row[-2] for row in rows], test_digits), digits))
+    _restore_vanished(columns[: c - 2], rows, digits)
+    p_values = [row[-1] for row in rows]
+    columns.append(format_pvalues(p_values, test_digits))
+    for i, row in enumerate(rows):
+        for j, v in enumerate(row):
+            if v != v:
+                columns[j][i] = "NA"
+    marked = any(v < 0.1 for v in p_values)
     if marked:
-        columns.append(pad(stars(values[:, -1]), right=False))
+        columns.append(pad(stars(p_values), right=False))
     return columns, marked
 
 
-def _restore_vanished(columns: list[list[str]], values: np.ndarray, digits: int) -> None:
+def _restore_vanished(columns: list[list[str]], rows: list[list[float]], digits: int) -> None:
     """Cells that rounding turned into 0 are shown in their own right."""
     lost = [
         (j, i)
         for j, column in enumerate(columns)
         for i, cell in enumerate(column)
-        if cell != "NA" and float(cell) == 0 and values[i, j] != 0
+        if cell != "NA" and rows[i][j] != 0 and float(cell) == 0
     ]
     if lost:
-        shown = format_common([values[i, j] for j, i in lost], max(1, digits - 1))
+        shown = format_common([rows[i][j] for j, i in lost], max(1, digits - 1))
         for (j, i), cell in zip(lost, shown, strict=True):
             columns[j][i] = cell
 
@@ -69,14 +72,13 @@ def random_effect_cells(blocks, sigma: float, digits: int = 4) -> tuple[list[str
     keys, names, variances, correlations = [], [], [], []
     widest = max((len(block[1]) for block in blocks), default=0)
     for key, terms, cov in blocks:
-        sd = np.sqrt(np.diag(cov))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            corr = cov / np.outer(sd, sd)
+        correlation = _correlations(cov)
+        squares = cov.diagonal().tolist()
         for a, term in enumerate(terms):
             keys.append(key if a == 0 else "")
             names.append(term)
-            variances.append(cov[a, a])
-            correlations.append(_correlations(corr)[a])
+            variances.append(squares[a])
+            correlations.append(correlation[a])
     keys.append("Residual")
     names.append("")
     variances.append(sigma**2)
@@ -86,7 +88,7 @@ def random_effect_cells(blocks, sigma: float, digits: int = 4) -> tuple[list[str
         keys,
         names,
         pad(format_common(variances, digits)),
-        pad(format_common(np.sqrt(variances), digits)),
+        pad(format_common([math.sqrt(v) if v >= 0 else math.nan for v in variances], digits)),
     ]
     for b in range(widest - 1):
         header.append("Corr" if b == 0 else "")
@@ -94,11 +96,18 @@ def random_effect_cells(blocks, sigma: float, digits: int = 4) -> tuple[list[str
     return header, columns
 
 
-def _correlations(corr: np.ndarray) -> list[list[str]]:
+def _correlations(cov: np.ndarray) -> list[list[str]]:
     """Rows below the diagonal to two decimals, one width for the matrix."""
-    cells = ["NaN" if np.isnan(r) else f"{r:.2f}" for r in np.round(corr, 2).ravel() + 0.0]
-    width = max(map(len, cells))
-    return [[cells[a * len(corr) + b].rjust(width) for b in range(a)] for a in range(len(corr))]
+    sd = [math.sqrt(v) if v > 0 else math.nan for v in cov.diagonal().tolist()]
+    cells = [
+        [_two_decimals(v / (sd[a] * sd[b])) for b, v in enumerate(row)] for a, row in enumerate(cov.tolist())
+    ]
+    width = max(len(cell) for row in cells for cell in row)
+    return [[cell.rjust(width) for cell in row[:a]] for a, row in enumerate(cells)]
+
+
+def _two_decimals(r: float) -> str:
+    return f"{rounded([r], 2)[0] + 0.0:.2f}" if r == r else "NaN"
 
 
 def text_table(header: list[str], columns: list[list[str]], row_names=None, right: bool = True) -> str:
