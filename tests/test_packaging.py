@@ -1,11 +1,16 @@
 """What is installed: data, stubs, type marker, kernels; and nothing that does not belong."""
 
 import importlib.metadata
+import os
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 import fastlmm_core as flm
+from fastlmm_core import demo
 
 PACKAGE = Path(flm.__file__).parent
 
@@ -46,3 +51,42 @@ def test_the_installed_files():
     folders, endings = ("tests", "bench", "src_c"), (".c", ".h", ".pyx")
     assert not [f for f in files if f.endswith(endings) or f.startswith(folders)]
     assert "fastlmm_core/datasets/InstEval.csv.gz" in files
+
+
+def python(code, *options):
+    """Standard output of a fresh interpreter with the package on its path."""
+    paths = [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, *options, "-c", code]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.split()
+
+
+def test_the_import_brings_nothing_heavy():
+    heavy = {"numpy", "scipy", "pandas", "formulaic", "narwhals", "matplotlib", "pyarrow", "click"}
+    assert not heavy & set(python("import fastlmm_core, sys; print(*sys.modules)", "-W", "error"))
+
+
+def test_no_public_name_warns():
+    """The packages below are the user's choice: only what they say of our calls counts."""
+    code = """if True:
+        import warnings
+        warnings.filterwarnings("error", module="fastlmm_core")
+        import fastlmm_core as flm
+        print(*[name for name in flm.__all__ if getattr(flm, name) is None])"""
+    assert python(code) == []
+
+
+def test_kernels_keep_the_interpreter_without_its_lock():
+    """A free-threaded interpreter would take its lock back on importing a module that is not made for it."""
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("this interpreter always has its lock")
+    assert python("import sys, fastlmm_core as flm; flm.lmer; print(sys._is_gil_enabled())") == ["False"]
+
+
+def test_demo_shows_both_models(capsys):
+    demo.main()
+    shown = capsys.readouterr().out
+    for name in ("sleepstudy", "InstEval", "Certificate", "converged            True", "whole fit"):
+        assert name in shown
