@@ -140,7 +140,7 @@ def test_long_gradients_by_probes_are_not_differentiated_and_the_summary_says_so
     monkeypatch.setattr("fastlmm_core.criterion.information.LONG", 1.0)
     averaged = flm.lmer("y ~ x + (1 | user) + (1 | item)", data, control=control)
     assert "average information" in str(averaged.summary())
-    assert np.abs(averaged._df / exact._df - 1).max() > 2e-3
+    assert (averaged._df != differences._df).any()
 
 
 def test_saved_and_loaded(tmp_path):
