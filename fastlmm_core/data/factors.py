@@ -159,6 +159,8 @@ def match(column, levels):
         positions = pd.Index(labels(levels)).get_indexer(labels(found))
     elif found.dtype.kind not in "fiub" and levels.dtype.kind in "fiub":
         positions = pd.Index(labels(levels)).get_indexer(found.astype(object))
+    elif isinstance(found, pd.IntervalIndex) != isinstance(levels, pd.IntervalIndex):
+        positions = pd.Index(labels(levels)).get_indexer(labels(found))  # files keep intervals as text
     else:
         positions = levels.get_indexer(found)
     unseen = found[positions < 0].tolist()

@@ -167,6 +167,8 @@ def _mixture(series):
         return f"{held}", "give each value a row or a column of its own"
     if any(issubclass(kind, (complex, np.complexfloating)) for kind in counts.index):
         return "complex numbers", "use their real part, imaginary part or modulus"
+    if len(counts) == 1:
+        return f"{held}", "make it numbers, or levels by .astype(str)"
     return (
         f"values of several types: {held}{shown}",
         f"pd.to_numeric(data[{series.name!r}], errors='coerce') makes numbers, .astype(str) levels",

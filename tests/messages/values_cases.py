@@ -225,6 +225,12 @@ _values = [
         flm.DataError, "column 'dose' holds list (180 rows)", "a row or a column of its own",
     ),
     error(
+        VALUES, "pandas' periods",
+        'sleep["month"] = pd.PeriodIndex(["2024-01", "2024-02", "2024-03"] * 60, freq="M")\n'
+        'flm.lmer("Reaction ~ month + (1 | Subject)", sleep)',
+        flm.DataError, "column 'month' holds Period (180 rows)", "levels by .astype(str)",
+    ),
+    error(
         VALUES, "complex numbers",
         'sleep["wave"] = sleep.Days + 1j\nflm.lmer("Reaction ~ wave + (1 | Subject)", sleep)',
         flm.DataError, "column 'wave' holds complex numbers", "real part",

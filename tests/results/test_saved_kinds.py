@@ -23,6 +23,7 @@ def sleep():
     return data.assign(
         w=1.0 + data["Days"] % 3, z=1.5, f=pd.Categorical(np.where(data["Days"] % 2, "u", "v")),
         number=data["Subject"].astype(str).astype(int), twice=2 * data["Days"],
+        band=pd.cut(data["Days"], 4),
         date=pd.Timestamp("2020-01-01") + pd.to_timedelta(data["Subject"].cat.codes, unit="D"),
     )  # fmt: skip
 
@@ -65,6 +66,7 @@ KINDS = {
     "no fixed effects": (flm.lmer, sleep, "Reaction ~ 0 + (1 | Subject)", {}),
     "groups of numbers": (flm.lmer, sleep, "Reaction ~ Days + (1 | number)", {}),
     "groups of dates": (flm.lmer, sleep, "Reaction ~ Days + (1 | date)", {}),
+    "factor of intervals": (flm.lmer, sleep, "Reaction ~ band + (1 | Subject)", {}),
     "statistics": (from_statistics, sleep, "Reaction ~ Days + (Days | Subject)", {}),
     "linear": (flm.lm, gaps, "Reaction ~ Days * f", {"weights": "w"}),
     "linear, no intercept": (flm.lm, sleep, "Reaction ~ 0 + f:Days", {}),
@@ -91,6 +93,17 @@ def test_every_kind(kind, tmp_path):
     flm.save(loaded, tmp_path / "again.flm")
     again = flm.load(tmp_path / "again.flm")
     assert str(again.summary()) == str(fit.summary())
+
+
+def test_intervals_come_back_as_text_and_are_still_recognized(tmp_path):
+    data = sleep()
+    fit = flm.lmer("Reaction ~ 1 + (1 | band)", data)
+    flm.save(fit, tmp_path / "fit")
+    loaded = flm.load(tmp_path / "fit")
+    assert loaded.ranef()["band"].index.tolist() == data["band"].cat.categories.astype(str).tolist()
+    pd.testing.assert_series_equal(loaded.predict(data), fit.predict(data))
+    text = data.assign(band=data["band"].astype(str))
+    pd.testing.assert_series_equal(fit.predict(text), fit.predict(data))
 
 
 def test_aliased_columns_come_back(tmp_path):
