@@ -1,6 +1,7 @@
 """The memory that a plan forecasts: levels to expect, and what processes really take."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,8 @@ def rows(n, groups, seed=1):
 def test_a_fit_keeps_to_the_forecast(tmp_path, groups):
     rows(1_000_000, groups).to_parquet(tmp_path / "rows.parquet")
     command = [sys.executable, "-c", CHILD, "y ~ x + (1 + x | g)", str(tmp_path / "rows.parquet")]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    home = {"env": os.environ | {"PYTHONPATH": str(Path(flm.__file__).parents[1])}, "cwd": tmp_path}
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, **home).stdout)
     assert found["used"] < found["forecast"] < 4 * found["used"], found
 
 
