@@ -61,7 +61,7 @@ flm_status flm_pass_direct(const flm_columns *columns, const double *weights, in
 /* ---- threads that own levels --------------------------------------------------- */
 
 #define NEIGHBOURS 3 /* 2^3 levels in a row have one owner: their slots fill whole cache lines */
-#define MAX_OWNERS 256
+#define MAX_OWNERS 64
 
 /* FLM_SLICES tiles of rows.  First threads share out the tiles: they evaluate the rows, and list them by
  * owner of their level.  Then they share out the owners, who add their rows tile after tile. */
@@ -69,8 +69,8 @@ typedef struct {
     flm_index lo, end;
     int tile_rows, n_owners;
     double *rows;    /* (FLM_SLICES, tile_rows, u) */
-    uint16_t *order; /* (n_factors, FLM_SLICES, tile_rows) */
-    int32_t *start;  /* (n_factors, FLM_SLICES, n_owners + 1) */
+    uint16_t *order; /* (n_factors, FLM_SLICES, n_owners, tile_rows) */
+    int32_t *listed; /* (n_factors, FLM_SLICES, n_owners) */
 } flm_chunk;
 
 FLM_INLINE int owner_of(flm_code level, int n_owners)
@@ -78,18 +78,17 @@ FLM_INLINE int owner_of(flm_code level, int n_owners)
     return (level >> NEIGHBOURS) & (n_owners - 1);
 }
 
-/* order = rows 0 .. m - 1 by owner, stably; those of owner o start at start[o]. */
-static void list_by_owner(const flm_code *restrict codes, int m, int n_owners, uint16_t *restrict order,
-                          int32_t *restrict start)
+/* order[o] = rows r < m whose levels owner o has, listed[o] of them. */
+static void list_by_owner(const flm_code *restrict codes, int m, int n_owners, int tile_rows,
+                          uint16_t *restrict order, int32_t *restrict listed)
 {
-    int32_t next[MAX_OWNERS + 1] = {0};
-    for (int r = 0; r < m; r++)
-        next[owner_of(codes[r], n_owners) + 1]++;
+    uint16_t *end[MAX_OWNERS];
     for (int o = 0; o < n_owners; o++)
-        next[o + 1] += next[o];
-    memcpy(start, next, sizeof *start * (size_t)(n_owners + 1));
+        end[o] = order + (ptrdiff_t)o * tile_rows;
     for (int r = 0; r < m; r++)
-        order[next[owner_of(codes[r], n_owners)]++] = (uint16_t)r;
+        *end[owner_of(codes[r], n_owners)]++ = (uint16_t)r;
+    for (int o = 0; o < n_owners; o++)
+        listed[o] = (int32_t)(end[o] - (order + (ptrdiff_t)o * tile_rows));
 }
 
 static flm_index tile_start(const flm_chunk *chunk, int tile)
@@ -111,49 +110,39 @@ static void prepare_tile(const flm_columns *columns, const double *weights, int 
         flm_transpose_block(block, u, m, rows + (at - lo) * u);
     }
     for (int f = 0; f < n_factors; f++) {
-        const ptrdiff_t place = (ptrdiff_t)f * FLM_SLICES + tile;
-        list_by_owner(factors[f].codes + lo, (int)(hi - lo), chunk->n_owners, chunk->order + place * chunk->tile_rows,
-                      chunk->start + place * (chunk->n_owners + 1));
+        const ptrdiff_t place = ((ptrdiff_t)f * FLM_SLICES + tile) * chunk->n_owners;
+        list_by_owner(factors[f].codes + lo, (int)(hi - lo), chunk->n_owners, chunk->tile_rows,
+                      chunk->order + place * chunk->tile_rows, chunk->listed + place);
     }
 }
 
 static void add_owned(const flm_factor *factor, int f, int u, const flm_chunk *chunk, int owner)
 {
     for (int tile = 0; tile < FLM_SLICES; tile++) {
-        const ptrdiff_t place = (ptrdiff_t)f * FLM_SLICES + tile;
-        const int32_t *start = chunk->start + place * (chunk->n_owners + 1) + owner;
-        const int m = start[1] - start[0];
+        const ptrdiff_t place = ((ptrdiff_t)f * FLM_SLICES + tile) * chunk->n_owners + owner;
+        const int m = chunk->listed[place];
         flm_scatter(chunk->rows + (ptrdiff_t)tile * chunk->tile_rows * u, factor->codes + tile_start(chunk, tile),
-                    chunk->order + place * chunk->tile_rows + start[0], m, m, u, factor->k, factor->z, factor->R,
+                    chunk->order + place * chunk->tile_rows, m, m, u, factor->k, factor->z, factor->R,
                     factor->counts);
     }
 }
 
-static int owned_chunk(const flm_columns *columns, const double *weights, int n_factors, const flm_factor *factors,
-                       const flm_chunk *chunk, double *C_partial, int n_threads)
+/* What each of the threads does. */
+static void owned_chunks(const flm_columns *columns, const double *weights, flm_index n, int n_factors,
+                         const flm_factor *factors, flm_chunk chunk, double *block, double *C_partial)
 {
-    const size_t u = (size_t)columns->n_columns;
-    int failed = 0;
-#pragma omp parallel num_threads(n_threads)
-    {
-        double *block = malloc(sizeof(double) * FLM_BLOCK * u);
-        if (!block) {
-#pragma omp atomic write
-            failed = 1;
-        }
+    const ptrdiff_t u = columns->n_columns;
+    for (chunk.lo = 0; chunk.lo < n; chunk.lo = chunk.end) {
+        chunk.end = smaller(n, chunk.lo + (flm_index)FLM_SLICES * chunk.tile_rows);
 #pragma omp for schedule(dynamic, 1)
         for (int tile = 0; tile < FLM_SLICES; tile++)
-            if (block)
-                prepare_tile(columns, weights, n_factors, factors, chunk, tile, block,
-                             C_partial ? C_partial + tile * u * u : NULL);
+            prepare_tile(columns, weights, n_factors, factors, &chunk, tile, block,
+                         C_partial ? C_partial + tile * u * u : NULL);
 #pragma omp for schedule(dynamic, 1)
-        for (int part = 0; part < n_factors * chunk->n_owners; part++)
-            if (!failed)
-                add_owned(factors + part / chunk->n_owners, part / chunk->n_owners, (int)u, chunk,
-                          part % chunk->n_owners);
-        free(block);
+        for (int part = 0; part < n_factors * chunk.n_owners; part++)
+            add_owned(factors + part / chunk.n_owners, part / chunk.n_owners, (int)u, &chunk,
+                      part % chunk.n_owners);
     }
-    return failed;
 }
 
 /* One thread needs no lists; its tiles add to the same slices of C. */
@@ -176,23 +165,32 @@ static int owned_alone(const flm_columns *columns, const double *weights, flm_in
 flm_status flm_pass_owned(const flm_columns *columns, const double *weights, flm_index n, int tile_rows,
                           int n_factors, const flm_factor *factors, double *C_partial, int n_threads)
 {
-    const size_t places = (size_t)n_factors * FLM_SLICES;
+    const size_t u = (size_t)columns->n_columns;
     flm_chunk chunk = {.tile_rows = tile_rows, .n_owners = 1};
-    int failed;
     if (n_threads < 2 || n <= SERIAL_ROWS)
         return owned_alone(columns, weights, n, tile_rows, n_factors, factors, C_partial) ? FLM_NO_MEMORY : FLM_OK;
     while (chunk.n_owners < 2 * n_threads && chunk.n_owners < MAX_OWNERS)
         chunk.n_owners *= 2;
-    chunk.rows = malloc(sizeof(double) * FLM_SLICES * (size_t)tile_rows * (size_t)columns->n_columns);
-    chunk.order = malloc(sizeof(uint16_t) * places * (size_t)tile_rows);
-    chunk.start = malloc(sizeof(int32_t) * places * (size_t)(chunk.n_owners + 1));
-    failed = !chunk.rows || !chunk.order || !chunk.start;
-    for (chunk.lo = 0; chunk.lo < n && !failed; chunk.lo = chunk.end) {
-        chunk.end = smaller(n, chunk.lo + (flm_index)FLM_SLICES * tile_rows);
-        failed = owned_chunk(columns, weights, n_factors, factors, &chunk, C_partial, n_threads);
+    const size_t lists = (size_t)n_factors * FLM_SLICES * (size_t)chunk.n_owners;
+    double *blocks = malloc(sizeof(double) * FLM_BLOCK * u * (size_t)n_threads);
+    chunk.rows = malloc(sizeof(double) * FLM_SLICES * (size_t)tile_rows * u);
+    chunk.order = malloc(sizeof(uint16_t) * lists * (size_t)tile_rows);
+    chunk.listed = malloc(sizeof(int32_t) * lists);
+    const int failed = !blocks || !chunk.rows || !chunk.order || !chunk.listed;
+    if (!failed) {
+        int thread = 0;
+#pragma omp parallel num_threads(n_threads)
+        {
+            int mine;
+#pragma omp atomic capture
+            mine = thread++;
+            owned_chunks(columns, weights, n, n_factors, factors, chunk, blocks + (size_t)mine * FLM_BLOCK * u,
+                         C_partial);
+        }
     }
+    free(blocks);
     free(chunk.rows);
     free(chunk.order);
-    free(chunk.start);
+    free(chunk.listed);
     return failed ? FLM_NO_MEMORY : FLM_OK;
 }
