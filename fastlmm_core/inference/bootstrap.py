@@ -29,6 +29,7 @@ from fastlmm_core.inference.refit import fresh_objective, with_response
 from fastlmm_core.inference.sampler import DenseSampler, StatisticsSampler
 from fastlmm_core.inference.simulate import RowStatistics, add_effects, draw_effects, draw_errors
 from fastlmm_core.inference.solved import SolvedModel
+from fastlmm_core.mme.blas_threads import blas_threads
 from fastlmm_core.mme.replicates import ReplicateEngine, replicate_bytes
 from fastlmm_core.optimize.control import Control
 from fastlmm_core.optimize.driver import Optimum, minimize
@@ -250,8 +251,14 @@ def run_chunks(
 ) -> list:
     """``work(generators)`` over chunks of replicates in ``n_jobs`` threads; results in order.
 
-    An exception or interruption cancels what has not begun and is raised.
+    An exception or interruption cancels what has not begun and is raised.  BLAS keeps to one thread:
+    the replicates are what is shared out.
     """
+    with blas_threads(1):
+        return _run_chunks(work, nsim, chunk, seed, n_jobs, report)
+
+
+def _run_chunks(work, nsim, chunk, seed, n_jobs, report) -> list:
     children = seed_sequence(seed).spawn(nsim)
     pieces = [children[at : at + chunk] for at in range(0, nsim, chunk)]
 

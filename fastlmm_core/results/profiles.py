@@ -16,6 +16,7 @@ from fastlmm_core.inference.deviance import Target
 from fastlmm_core.inference.estimated import check_likelihood
 from fastlmm_core.inference.profile import Path
 from fastlmm_core.inference.refit import by_maximum_likelihood, fresh_objective
+from fastlmm_core.mme.blas_threads import blas_threads
 from fastlmm_core.results.bootstrapped import natural_names
 
 WORTH_A_THREAD = 1e6
@@ -71,7 +72,7 @@ class Profile:
 
         if len(self._objectives) == 1:
             return [run(name) for name in names]
-        with ThreadPoolExecutor(len(self._objectives)) as pool:
+        with blas_threads(1), ThreadPoolExecutor(len(self._objectives)) as pool:
             try:
                 return list(pool.map(run, names))
             except BaseException:

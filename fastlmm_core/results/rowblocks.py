@@ -11,6 +11,7 @@ from fastlmm_core.data.table import FACTOR, Table
 from fastlmm_core.errors import DataError
 from fastlmm_core.formula.pieces import Frame
 from fastlmm_core.inference.prediction import RowBlock
+from fastlmm_core.mme.blas_threads import blas_threads
 
 NUMBERS = 4_000_000
 """Numbers a block of rows may hold."""
@@ -65,7 +66,14 @@ class RowSource:
         return values
 
     def block(self, solved, factors, rows=slice(None)) -> RowBlock:
-        """x, z and codes in the coordinates of the engine; factors not in ``factors`` are left out."""
+        """x, z and codes in the coordinates of the engine; factors not in ``factors`` are left out.
+
+        The products are tall and thin: waking BLAS threads for them takes longer than they do.
+        """
+        with blas_threads(1):
+            return self._block(solved, factors, rows)
+
+    def _block(self, solved, factors, rows) -> RowBlock:
         X = self.X(solved.fixed.kept, rows) @ solved.fixed.A
         codes, z = [], []
         for f, k in enumerate(solved.theta_map.k):
