@@ -1,0 +1,139 @@
+"""First passes, shares of files, progress and faults on the workers of a cluster of processes."""
+
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stream.stream_data import assert_same_fit, frame
+
+import fastlmm_core as flm
+from fastlmm_core.stream import look
+from fastlmm_core.stream.files import open_files, shared_out, source_of_files
+
+TESTS = Path(__file__).parents[1]
+FORMULA = "y ~ poly(x, 2) + f + (1 | g)"
+
+
+@contextmanager
+def path_without_tests():
+    """Dask imports packages where they are installed, and would take the folder ``sparse`` for one."""
+    before = list(sys.path)
+    sys.path[:] = [place for place in before if Path(place or ".").resolve() != TESTS]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+pq = pytest.importorskip("pyarrow.parquet")
+with path_without_tests():
+    dask = pytest.importorskip("dask", reason="Dask is not installed")
+    dataframe = pytest.importorskip("dask.dataframe", reason="dask.dataframe is not installed")
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return frame()
+
+
+@pytest.fixture(scope="module")
+def expected(data):
+    return flm.lmer(FORMULA, data)
+
+
+@pytest.fixture(scope="module")
+def client():
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with path_without_tests():
+        with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+            yield client
+
+
+@pytest.fixture
+def folder(data, tmp_path):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for part in range(3):
+        data.iloc[part * 800 : part * 800 + 800].to_parquet(folder / f"{part}.parquet", row_group_size=100)
+    return folder
+
+
+def test_levels_and_transforms_are_learned_on_the_workers(client, data, expected, folder, monkeypatch):
+    def elsewhere(self, *_):
+        raise AssertionError("a look at the rows in this process")
+
+    monkeypatch.setattr(look.Look, "add", elsewhere)
+    assert_same_fit(flm.lmer(FORMULA, dataframe.from_pandas(data, npartitions=5), client=client), expected)
+    assert_same_fit(flm.lmer(FORMULA, folder, client=client), expected)
+
+
+def test_a_worker_that_dies_while_levels_are_learned(client, data, expected, tmp_path):
+    def die_once(frame, mark):
+        if not os.path.exists(mark):
+            with open(mark, "w"):
+                pass
+            os._exit(1)
+        return frame
+
+    frames = dataframe.from_pandas(data, npartitions=6)
+    dying = frames.map_partitions(die_once, str(tmp_path / "mark"), meta=frames._meta)
+    from fastlmm_core.formula.parse import parse_formula
+    from fastlmm_core.stream.cluster import looker
+    from fastlmm_core.stream.learn import learn
+    from fastlmm_core.stream.sources import open_source
+
+    parsed, source = parse_formula(FORMULA), open_source(dying)
+    found = learn(parsed, source, data.head(500), look_at=looker(dying, source, client))
+    alone = learn(parsed, open_source(data), data.head(500))
+    assert (tmp_path / "mark").exists()
+    assert [None if a is None else list(a) for a in found.levels] == [
+        None if a is None else list(a) for a in alone.levels
+    ]
+    assert repr(found.states) == repr(alone.states)
+
+
+def test_progress_of_the_workers(client, data, folder, capsys):
+    seen = []
+    flm.lmer(FORMULA, folder, client=client, progress=lambda *what: seen.append(what))
+    assert ("design", 0.4) in seen and ("cross-products", 0.6) in seen
+    plan, counted = flm.plan("y ~ x + (1 | g)", folder), []
+    plan.accumulate(folder, client=client, progress=lambda *what: counted.append(what))
+    assert len(counted) > 1 and counted[-1] == (2400, 2400)
+    rows = dataframe.from_pandas(data, npartitions=3)
+    flm.lmer("y ~ x + (1 | g)", rows, client=client, progress=True)
+    assert "3 partitions" in capsys.readouterr().err
+
+
+def test_faults_on_workers_name_the_file(client, data, folder):
+    data.iloc[:800].drop(columns="x").to_parquet(folder / "1.parquet")
+    with pytest.raises(flm.DataError, match=r"1\.parquet lacks the column 'x'"):
+        flm.lmer("y ~ x + (1 | g)", folder, client=client)
+    data.iloc[:800].assign(x="text").to_parquet(folder / "1.parquet")
+    with pytest.raises(flm.DataError, match=r"1\.parquet: column 'x' is of type .*string"):
+        flm.lmer("y ~ x + (1 | g)", folder, client=client)
+    data.iloc[:800].assign(x=np.inf).to_parquet(folder / "1.parquet")
+    with pytest.raises(flm.DataError, match=r"1\.parquet, row group 0: .*infinite"):
+        flm.lmer("y ~ x + (1 | g)", folder, client=client, progress=lambda *_: None)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5, 24, 100])
+def test_shares_of_files_hold_every_row_once(data, folder, parts):
+    source = open_files(folder)
+    shares = shared_out(source.files, parts)
+    assert 1 <= len(shares) <= parts
+    assert len(shares) == min(parts, 24)
+    read = [
+        batch.data.to_pandas()["y"]
+        for share in shares for batch in source_of_files(share, "share").batches(["y"])
+    ]  # fmt: skip
+    np.testing.assert_array_equal(np.concatenate(read), data["y"])
+    assert sum(source_of_files(share, "share").rows for share in shares) == len(data)
+
+
+def test_a_dask_frame_takes_no_checkpoint(data, tmp_path):
+    with pytest.raises(flm.DataError, match="files read by one process"):
+        flm.lmer(FORMULA, dataframe.from_pandas(data, npartitions=2), checkpoint=tmp_path / "sums")
