@@ -101,7 +101,11 @@ def theta_gradient(point: Point, directions: Sequence[Direction]) -> np.ndarray:
 
 
 def theta_hessian(
-    objective: ProfiledObjective, theta_map: ThetaMap, theta: np.ndarray, point: Point | None = None
+    objective: ProfiledObjective,
+    theta_map: ThetaMap,
+    theta: np.ndarray,
+    point: Point | None = None,
+    directions: Sequence[Direction] | None = None,
 ) -> np.ndarray:
     """Observed Hessian (n_theta, n_theta) of the profiled objective in theta, original units.
 
@@ -110,21 +114,17 @@ def theta_hessian(
     smooth function of theta also across a diagonal entry of 0.  A gradient that is
     estimated from probes, the same ones at every theta, is differentiated like an
     exact one; where that takes long (`is_averaged`) average information stands in.
-    ``point`` saves an evaluation when the objective at theta is at hand.
+    ``point`` saves an evaluation when the objective at theta is at hand, ``directions`` are
+    ``theta_map.directions(theta)``.
     """
     theta = np.asarray(theta, float)
     if point is None:
         point = objective.evaluate(theta_map.to_Lambda(theta))
     objective.gradient(point)
-    directions = theta_map.directions(theta)
+    directions = theta_map.directions(theta) if directions is None else directions
     H = hessian_T(objective, point, directions, "average" if is_averaged(objective) else "exact")
     if H is not None:
-        for (j, m), (f, second) in theta_map.second_directions(theta).items():
-            term = float((point.D[f] * second).sum())
-            H[j, m] += term
-            if j != m:
-                H[m, j] += term
-        return H
+        return H + theta_map.curvature(point.D)
 
     def gradient(theta):
         there = objective.evaluate(theta_map.to_Lambda(theta))
@@ -145,7 +145,7 @@ def is_averaged(objective: ProfiledObjective) -> bool:
 
 def natural_scales(theta_map: ThetaMap, theta: np.ndarray) -> np.ndarray:
     """Size of each theta in its own units: the sd of its row of T, or a small one in standardized units."""
-    sd = [np.sqrt(np.diag(T)) for T in theta_map.term_T(theta)]
+    sd = [np.sqrt(T.diagonal()) for T in theta_map.term_T(theta)]
     unit = [np.sqrt((B**2).sum(1)) for B in theta_map.maps]
     return np.array([max(sd[t][a], 0.03 * unit[t][a]) for t, a, _ in theta_map.entries])
 

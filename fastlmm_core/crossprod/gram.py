@@ -37,7 +37,7 @@ def build_cross_products(
     standardization = standardize(design)
     layout = build_layout(design, standardization)
     products = accumulate(design, layout, n_threads=n_threads)
-    gram = products.C[np.ix_(products.x, products.x)]
+    gram = products.C[products.x[:, None], products.x]
     return products, standardization.with_gram(gram), layout
 
 
@@ -165,8 +165,8 @@ def _owned(design, layout, program, weights, factors, R, counts, with_C, threads
 
 def _symmetric(C_partial):
     """Add the pieces in order and mirror the upper triangle."""
-    upper = np.triu(C_partial.sum(axis=0))
-    return upper + np.triu(upper, 1).T
+    total = C_partial[0] if len(C_partial) == 1 else C_partial.sum(axis=0)
+    return np.where(np.tri(len(total), dtype=bool), total.T, total)
 
 
 def _pairs(design, layout, weights, f, g, threads):

@@ -34,11 +34,12 @@ def check_rank(
     (``design`` None) doubtful pivots count as they are.
     """
     p = len(layout.x)
-    gram = products.C[np.ix_(layout.x, layout.x)]
-    size = np.sqrt(np.maximum(np.diag(gram), 0.0))
+    gram = products.C[layout.x[:, None], layout.x]
+    size = np.sqrt(np.maximum(gram.diagonal(), 0.0))
     total_weight = products.n if design is None or design.weights is None else float(np.sum(design.weights))
     empty = size <= NEGLIGIBLE * np.sqrt(total_weight)
-    correlation = gram / np.outer(np.where(empty, 1.0, size), np.where(empty, 1.0, size))
+    divisor = np.where(empty, 1.0, size)
+    correlation = gram / divisor[:, None] / divisor
     L = np.zeros((p, p))
     kept: list[int] = []
     for j in range(p):

@@ -14,6 +14,8 @@ from fastlmm_core._kernels._rows import ColumnProgram, residual_summary
 from fastlmm_core.crossprod.threads import resolve_threads
 from fastlmm_core.formula.terms import Atom, Column
 
+EPS = float(np.finfo(float).eps)
+
 
 @dataclass(frozen=True)
 class ScaledColumn:
@@ -165,7 +167,7 @@ def quantiles_and_moments(
     if weights is not None:
         weights = np.ascontiguousarray(weights, np.float64)
     at = np.asarray(probs, np.float64) * (len(y) - 1)
-    below = np.floor(at + 4 * np.finfo(float).eps).astype(np.int64)
+    below = np.floor(at + 4 * EPS).astype(np.int64)
     above = np.minimum(below + 1, len(y) - 1)
     ranks = np.concatenate([below, above])
     order, total, square = residual_summary(

@@ -172,8 +172,8 @@ def variance_calculus(
     """
     objective.gradient(point)
     theta_map, theta, to_theta = inner_coordinates(theta_map, estimates.theta, point)
-    profiled = theta_hessian(objective, theta_map, theta, point)
     directions = theta_map.directions(theta)
+    profiled = theta_hessian(objective, theta_map, theta, point, directions)
     m, p = len(theta), len(estimates.kept)
     a = quadratic_forms(point, directions) / point.s2
     information = np.empty((m + 1, m + 1))
@@ -182,9 +182,11 @@ def variance_calculus(
     information[m, m] = point.N
     AQ = fixed.A @ point.Q
     jacobian = np.empty((m + 1, p, p))
-    for j, (f, X) in enumerate(directions):
-        H = np.einsum("ab,abuv->uv", X, point.GG[f][:, :, :p, :p])
-        jacobian[j] = estimates.sigma2 * (AQ @ H @ AQ.T)
+    for f, GG in enumerate(point.GG):
+        places = [j for j, (factor, _) in enumerate(directions) if factor == f]
+        X = np.array([directions[j][1] for j in places]).reshape(len(places), -1)
+        H = (X @ GG.reshape(X.shape[1], -1)).reshape(len(places), *GG.shape[2:])[:, :p, :p]
+        jacobian[places] = estimates.sigma2 * (AQ @ H @ AQ.T)
     jacobian[m] = estimates.vcov
     scales = np.append(natural_scales(theta_map, theta), 1.0)
     covariance = 2.0 * pseudo_inverse(information, scales)

@@ -168,19 +168,21 @@ class ThetaMap:
         result = []
         for t, a, b in self.entries:
             # T~ = B^-1 L L' B^-T, so dT~ = (B^-1 e_a)(B^-1 L e_b)' + transpose
-            half = np.outer(self.inverse_maps[t][:, a], factors[t][:, b])
+            half = self.inverse_maps[t][:, a, None] * factors[t][:, b]
             result.append(self._embed(t, half + half.T))
         return result
 
-    def second_directions(self, theta: np.ndarray) -> dict[tuple[int, int], Direction]:
-        """``d2T~ / dtheta_j dtheta_k`` for j <= k where it is not zero; constant in theta."""
-        result = {}
+    def curvature(self, D: Sequence[np.ndarray]) -> np.ndarray:
+        """``tr(D_f d2T~ / dtheta_j dtheta_k)``, (n_theta, n_theta), for symmetric D_f (k, k) per factor."""
+        result = np.zeros((self.n_theta, self.n_theta))
+        inner = [
+            (2.0 * Binv.T @ D[block.factor][block.rows, block.rows] @ Binv).tolist()
+            for block, Binv in zip(self.blocks, self.inverse_maps, strict=True)
+        ]
         for j, (t, a, b) in enumerate(self.entries):
-            for m in range(j, self.n_theta):
-                s, c, d = self.entries[m]
+            for m, (s, c, d) in enumerate(self.entries):
                 if s == t and b == d:  # E_j E_k' = e_a e_b'e_d e_c'
-                    half = np.outer(self.inverse_maps[t][:, a], self.inverse_maps[t][:, c])
-                    result[j, m] = self._embed(t, half + half.T)
+                    result[j, m] = inner[t][a][c]
         return result
 
     @cached_property
@@ -195,6 +197,8 @@ class ThetaMap:
 
     def _embed(self, t: int, matrix: np.ndarray) -> Direction:
         block = self.blocks[t]
+        if block.q == self.k[block.factor]:
+            return block.factor, matrix
         full = np.zeros((self.k[block.factor], self.k[block.factor]))
         full[block.rows, block.rows] = matrix
         return block.factor, full

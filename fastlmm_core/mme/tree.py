@@ -57,7 +57,7 @@ class TreeEngine:
 def kept_columns(cp: CrossProducts, keep) -> tuple[np.ndarray, np.ndarray]:
     """Positions (u,) int64 of the kept columns [X y] in U, and their block of C (u, u)."""
     xy = np.append(np.asarray(cp.x)[np.asarray(keep, np.int64)], cp.y).astype(np.int64)
-    C = np.ascontiguousarray(cp.C[np.ix_(xy, xy)], np.float64)
+    C = np.ascontiguousarray(cp.C[xy[:, None], xy], np.float64)
     if not np.isfinite(C).all():
         raise NumericalError("the cross-products of the fixed effects and the response are not finite")
     return xy, C

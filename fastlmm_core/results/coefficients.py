@@ -79,8 +79,9 @@ class FixedEffects:
 
     def _coefficient_values(self) -> np.ndarray:
         """Estimates, standard errors, df, t, p as (p, 5)."""
-        df = self._full(self._df)
-        return np.column_stack([self._beta, self._se, df, self._t, t_two_sided(self._t, df)])
+        se, df = self._se, self._full(self._df)
+        t = self._beta / se
+        return np.column_stack([self._beta, se, df, t, t_two_sided(t, df)])
 
 
 def choose(value: str, available: dict, what: str):

@@ -92,17 +92,18 @@ def test_directions_are_derivatives(theta_map, theta):
             np.testing.assert_allclose(change, X if f == factor else 0 * X, atol=1e-6)
 
 
-def test_second_directions_are_second_derivatives(theta_map, theta):
-    seconds, step = theta_map.second_directions(theta), 0.5
+def test_curvature_is_made_of_second_derivatives(theta_map, theta):
+    rng, step = np.random.default_rng(3), 0.5
+    D = [A + A.T for A in (rng.normal(size=(k, k)) for k in theta_map.k)]
+    curvature = theta_map.curvature(D)
     for j in range(theta_map.n_theta):
         ahead, behind = theta.copy(), theta.copy()
         ahead[j] += step
         behind[j] -= step
         up, down = theta_map.directions(ahead), theta_map.directions(behind)
-        for m in range(j, theta_map.n_theta):
-            change = (up[m][1] - down[m][1]) / (2 * step)  # T is quadratic in theta: exact
-            expected = seconds[j, m][1] if (j, m) in seconds else np.zeros_like(change)
-            np.testing.assert_allclose(change, expected, atol=1e-12)
+        # T is quadratic in theta: differences are exact
+        expected = [(D[f] * (X - Y)).sum() / (2 * step) for (f, X), (_, Y) in zip(up, down, strict=True)]
+        np.testing.assert_allclose(curvature[j], expected, atol=1e-11)
 
 
 def test_t_basis_spans_the_blocks(theta_map):
