@@ -257,7 +257,7 @@ class Deviance:
         for t, (M, dM, d2M) in enumerate(factors):
             block, B, base = co.map.blocks[t], co.map.inverse_maps[t], co._first[t]
             E = B.T @ D[block.factor][block.rows, block.rows] @ B / s2
-            part = 2.0 * np.einsum("jab,ac,kcb->jk", dM, E, dM)
+            part = 2.0 * (dM.reshape(len(dM), -1) @ (E @ dM).reshape(len(dM), -1).T)
             for (j, k), second in d2M.items():
                 extra = 2.0 * float((E @ M * second).sum())
                 part[j, k] += extra

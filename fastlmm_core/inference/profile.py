@@ -19,8 +19,8 @@ from fastlmm_core.inference.solved import SolvedModel
 
 DECREMENT = 1e-10
 """Newton decrement at which the others count as optimal; zeta of 2 is then good to 1e-10."""
-ROOT = 1e-8
-"""How close zeta comes to the wanted value."""
+ROOT = 1e-6
+"""How close zeta comes to the wanted value: limits are good to 1e-6 of a standard error."""
 VANISHED = 6.0
 """By how much the logarithm of a standard deviation is lowered to see what its effect is worth."""
 GRID_STEP = 0.4
