@@ -42,10 +42,21 @@ class CrossProducts:
 
     Notes
     -----
-    What statistics tell: the values of the grouping columns with the number of rows of each, and per
-    level the sums, sums of squares and products of the response and the design columns.  A level with a
-    single row tells that row.  They hold no other columns and no order of rows.  Where sites may not
-    show sums of small clusters, encode the grouping column beforehand and leave small clusters out.
+    What statistics tell whoever gets them, in the data's own units since the plan says how to go back:
+
+    - every value of the grouping columns, with its number of rows, and which values of two grouping columns
+      occur together and how often;
+    - per level of a grouping factor the sums of all design columns and of the response, and for random
+      slopes the sums of their products with the slope's column.  A level with as few rows as its factor
+      has random columns (one row, for a random intercept) tells these rows;
+    - over all rows the sums of squares and products of design columns and response, the counts of
+      factor levels and of missing values, and the smallest and the largest response;
+    - with a checkpoint, the paths, sizes and times of the files.
+
+    They hold no other columns, no rows of larger levels, and no order of rows.  Where sites may not show
+    sums of small clusters, leave small clusters out; where they may not show the clusters' names, replace
+    them by numbers that the sites agree on.  Nothing is blurred: statistics are as confidential as a
+    table of sums per cluster.
     """
 
     plan: Plan
@@ -79,6 +90,20 @@ class CrossProducts:
         """Bytes of the arrays."""
         arrays = [self.C, *self.R, *self.counts, *(p.blocks for p in self.pairs.values())]
         return sum(array.nbytes for array in arrays) + sum(p.f.nbytes * 2 for p in self.pairs.values())
+
+    def small_levels(self, rows: int | None = None) -> dict[str, int]:
+        """How many levels of each grouping factor have so few rows that their sums may tell the rows.
+
+        Parameters
+        ----------
+        rows : int, optional
+            Count levels with at most so many rows; by default as many as the factor has random columns.
+        """
+        sizes = [R.shape[1] if rows is None else rows for R in self.R]
+        return {
+            name: int(np.count_nonzero(counts <= most))
+            for name, counts, most in zip(self.plan.group_names, self.counts, sizes, strict=True)
+        }
 
     def __repr__(self) -> str:
         groups = ", ".join(f"{name}: {count}" for name, count in self.ngroups.items())

@@ -102,6 +102,25 @@ def test_saved_statistics_are_the_same_bits(parts, tmp_path):
     assert again.plan.key == both.plan.key
 
 
+def test_what_small_levels_tell(data):
+    """The rows of a level that has as few as there are random columns can be found from its sums."""
+    rows = data.dropna(subset="x").groupby("g").head(2)
+    stats = flm.plan("y ~ x + (1 + x | g)", rows).accumulate(rows)
+    assert stats.small_levels() == {"g": 60} and stats.small_levels(1) == {"g": 0}
+    s, at = stats.plan.standardization, stats.plan.layout
+    ones, x_sums = stats.R[0][0]  # sums of the columns, and of their products with the slope's column
+    x, y = at.z[0][1], at.y
+    total, square = ones[x], x_sums[x]
+    root = np.sqrt(2 * square - total**2)
+    found = np.array([(total - root) / 2, (total + root) / 2])
+    response = np.linalg.solve([[1, 1], found], [ones[y], x_sums[y]]) * s.y_scale + s.y_center
+    two = rows[rows["g"] == stats.levels[0].labels()[0]].sort_values("x")
+    np.testing.assert_allclose(np.sort(response), np.sort(two["y"]), rtol=1e-9)
+    assert stats.y_range == (rows["y"].min(), rows["y"].max())
+    mostly = flm.plan("y ~ x + (1 | g)", data).accumulate(data)
+    assert mostly.small_levels() == {"g": 0} and mostly.small_levels(10**6) == {"g": 60}
+
+
 def test_damaged_statistics_are_refused(parts, tmp_path):
     path = tmp_path / "stats"
     parts[0].save(path)
