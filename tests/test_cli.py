@@ -133,6 +133,32 @@ def test_errors_are_one_line(run, arguments, code, words):
     assert err.count("\n") == 1 and err.startswith("fastlmm") and "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("a.csv", b"", "a.csv cannot be read: No columns"),
+        ("a.csv", b"Reaction,Days,Subject\n1,2,a\n1,2,a,b\n", "a.csv cannot be read"),
+        ("a.csv", b"Reaction,Days,Subject\n1,2,M\xfcller\n", "a.csv cannot be read: it is not in UTF-8"),
+        ("a.csv", b"Reaction;Days;Subject\n1;2;a\n", "a file separated by ';' is read by"),
+        ("a.csv", b"Reaction,Days,Subject\n", "the data have no rows"),
+        ("a.parquet", b"nonsense", "a.parquet cannot be read"),
+        ("a.feather", b"nonsense", "a.feather cannot be read"),
+        ("a.xlsx", b"PK", "a.xlsx is no file of a known kind"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(run, tmp_path, name, content, words):
+    if name.endswith(("parquet", "feather")):
+        pytest.importorskip("pyarrow")
+    (tmp_path / name).write_bytes(content)
+    code, out, err = run("fit", "Reaction ~ Days + (1 | Subject)", tmp_path / name)
+    assert (code, out) == (1, "") and words in err and err.count("\n") == 1
+
+
+def test_formula_and_data_the_wrong_way_round(run):
+    code, _, err = run("fit", "a.csv", FORMULA)
+    assert code == 1 and "the formula comes first, then the data" in err
+
+
 def test_warnings_are_lines(run, sleep, tmp_path):
     path = tmp_path / "d.csv"
     sleep.assign(twice=2 * sleep["Days"]).to_csv(path, index=False)

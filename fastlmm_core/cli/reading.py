@@ -35,10 +35,19 @@ def read(source: str):
     if not path.is_file():
         if path.is_dir() or any(mark in source for mark in "*?["):
             return source
+        if "~" in source:
+            raise flm.DataError(f"there is no file {source!r}: the formula comes first, then the data")
         raise flm.DataError(f"there is no file {source!r}; shipped data are named {SHIPPED}sleepstudy")
     if path.stat().st_size > IN_MEMORY:
         return source
-    frame = _frame(path)
+    try:
+        frame = _frame(path)
+    except UnicodeDecodeError as error:
+        raise flm.DataError(f"{path.name} cannot be read: it is not in UTF-8 ({error})") from error
+    except flm.FastLMMError:
+        raise
+    except (ValueError, OSError) as error:  # what readers of CSV and of Arrow files raise
+        raise flm.DataError(f"{path.name} cannot be read: {error}") from error
     if frame is None:
         return source
     frame.attrs["name"] = path.name

@@ -54,20 +54,7 @@ class Frame:
         """The table's column; an unknown one is a `FormulaError` with near matches."""
         if name in self.table:
             return self.table.column(name)
-        near = difflib.get_close_matches(name, self.table.names, 3, 0.6)
-        near = near or [other for other in self.table.names if other.lower() == name.lower()]
-        near = near or [other for other in self.table.names if name.endswith(f".{other}")]  # data.x
-        tuples = [other for other in self.table.names if other.startswith("(") and repr(name) in other]
-        hint = (
-            f"did you mean {', '.join(map(repr, near))}?"
-            if near
-            else f"columns are tuples such as {tuples[0]}: give them one name each, as in "
-            "data.columns = ['_'.join(names) for names in data.columns]"
-            if tuples
-            else f"columns are {_listed(self.table.names)}"
-            if self.table.names
-            else "they have no columns at all"
-        )
+        hint = _hint(name, self.table.names)
         found = re.search(rf"(?<![\w.`]){re.escape(name)}(?![\w.])|`{re.escape(name)}`", self.text)
         place = f"\n    {self.text}\n    {' ' * found.start()}{'^' * len(found.group())}" if found else ""
         raise FormulaError(f"the data have no column {name!r}: {hint}{place}")
@@ -180,6 +167,29 @@ def _spread(array, rows):
     full = np.full(len(rows), np.nan)
     full[rows] = array
     return full
+
+
+def _hint(name, names):
+    """What to say to who asks for a column that is not there."""
+    near = difflib.get_close_matches(name, names, 3, 0.6)
+    near = near or [other for other in names if other.lower() == name.lower()]
+    near = near or [other for other in names if name.endswith(f".{other}")]  # data.x
+    if near:
+        return f"did you mean {', '.join(map(repr, near))}?"
+    if len(names) == 1:
+        for mark in (";", "\t", "|"):
+            if mark in names[0]:
+                return (
+                    f"they have one column, {names[0]!r}: a file separated by {mark!r} is read by "
+                    f"pd.read_csv(file, sep={mark!r})"
+                )
+    tuples = [other for other in names if other.startswith("(") and repr(name) in other]
+    if tuples:
+        return (
+            f"columns are tuples such as {tuples[0]}: give them one name each, as in "
+            "data.columns = ['_'.join(names) for names in data.columns]"
+        )
+    return f"columns are {_listed(names)}" if names else "they have no columns at all"
 
 
 def _listed(names, most=12):

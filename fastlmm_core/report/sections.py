@@ -25,9 +25,10 @@ def facts(fit) -> str:
     items.append(fit.method if mixed else "least squares")
     found = "".join(f"<li>{escape(item)}</li>" for item in items)
     if mixed:
-        good = fit.converged and not fit.is_singular
+        singular = fit.is_singular and bool(fit.convergence.boundary)  # else only units make theta small
+        good = fit.converged and not singular
         verdict = "converged" if fit.converged else "not converged"
-        verdict += ", singular" if fit.is_singular else ""
+        verdict += ", singular" if singular else ""
         found += f'<li class="{"good" if good else "bad"}">{verdict}</li>'
     return f'<ul class="facts">{found}</ul>'
 

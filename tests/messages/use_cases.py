@@ -47,6 +47,13 @@ _tables = [
         flm.DataError, "there is no file sleep.csv",
     ),
     error(
+        TABLES, "a file with semicolons read as one with commas",
+        'import io\nlines = "Reaction;Days;Subject\\n250,1;0;a\\n260,3;1;a"\n'
+        'flm.lmer("Reaction ~ Days + (1 | Subject)", pd.read_csv(io.StringIO(lines.replace(",", "."))))',
+        flm.FormulaError, "no column 'Days'", "one column, 'Reaction;Days;Subject'",
+        "pd.read_csv(file, sep=';')",
+    ),
+    error(
         TABLES, "columns of different lengths",
         'flm.lmer("y ~ x + (1 | g)", {"y": [1.0, 2.0, 3.0], "x": [1.0, 2.0], "g": ["a", "a", "b"]})',
         flm.DataError, "columns differ in length", "'y' has 3", "'x' has 2",
