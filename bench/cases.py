@@ -99,6 +99,8 @@ WORKLOADS = (
          _nested, (10**6, 2000, 50_000), _schools),
     Case("W6", "1M rows, 50k users x 5k items, power law", Model("y", "f + x + x2", _CROSSED),
          _crossed, (10**6, 50_000, 5_000), _users),
+    Case("W6s", "100k rows, 5k users x 500 items, power law", Model("y", "f + x + x2", _CROSSED),
+         _crossed, (10**5, 5_000, 500), _users),
     Case("W7", "10M rows, 200k users x 20k items, power law", Model("y", "f + x + x2", _CROSSED),
          _crossed, (10**7, 200_000, 20_000), _users, default=False),
     Case("W8", "10M rows, 1M groups, intercept", _grouped("1"), _one_factor(INTERCEPT), (10**7, 10**6),

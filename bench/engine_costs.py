@@ -2,6 +2,7 @@
 
     python -m bench.engine_costs                   all structures, one thread
     python -m bench.engine_costs --threads 2 --csv bench/results/engine_costs.csv
+    python -m bench.engine_costs --large --engines dense --repeats 1     10,000 columns, 0.9 GB
 
 One step is a value, its gradient and average information, as in a search.  Measured is the least of the
 repeats, in seconds of wall time, beside the CPU time of the process; predicted is what `plan` states.
@@ -21,13 +22,13 @@ if not __package__:
 
 FIELDS = (
     "structure", "engine", "taken", "m", "pairs", "nonzeros", "gflop", "mb", "predicted", "wall", "cpu",
-    "ratio",
+    "ratio", "gradient/factor", "peak_mb",
 )  # fmt: skip
-SLOWEST = 20.0
+SLOWEST = 40.0
 """Predicted seconds of a step above which it is not measured."""
 
 
-def structures():
+def structures(large=False):
     """Name -> (formula, frame)."""
     import numpy as np
 
@@ -40,6 +41,10 @@ def structures():
     users = "y ~ f + x + (1 | user) + (1 | item)"
     slopes = "y ~ f + x + (1 + x | user) + (1 + x | item)"
     firms = "y ~ x1 + (1 | worker) + (1 | firm)"
+    if large:
+        frame = simulate.crossed(rng, 1_500_000, 60_000, 10_000, 0.4, 0.2)
+        yield "power law 60k x 10k, 1.5M", users, frame
+        return
     yield "InstEval, 3 factors", "y ~ service + (1 | s) + (1 | d) + (1 | dept)", load_dataset("InstEval")
     yield (
         "maximal 60 x 40",
@@ -79,7 +84,7 @@ def statistics(formula, frame):
 
 
 def step_times(engine, repeats):
-    """Least (wall, CPU) seconds of one step near Lambda = I / 2."""
+    """Least (wall, CPU) seconds of one step near Lambda = I / 2, and CPU of value and gradient over value."""
     import numpy as np
 
     p = engine.p
@@ -88,17 +93,20 @@ def step_times(engine, repeats):
         Lambda = [(0.5 + 0.01 * repeat) * np.eye(k) for k in engine.k]
         wall, cpu = perf_counter(), process_time()
         S = engine.factorize(Lambda)[1]
+        value = process_time() - cpu
         engine.moments()
+        gradient = process_time() - cpu
         Q = np.linalg.inv(S[:p, :p])
         v = np.append(-Q @ S[:p, p], 1.0)
         directions = [(f, np.eye(k)) for f, k in enumerate(engine.k)]
         engine.average_information(Q, v, directions)
-        found.append((perf_counter() - wall, process_time() - cpu))
+        found.append((perf_counter() - wall, process_time() - cpu, gradient / max(value, 1e-9)))
     return [min(times) for times in zip(*found[1:], strict=True)]
 
 
 def measure(name, formula, frame, options, write):
     """Rows of one structure, an engine each."""
+    from bench import memory
     from fastlmm_core.errors import ModelError
     from fastlmm_core.mme.choose import choose_engine
     from fastlmm_core.mme.forecast import forecast
@@ -108,17 +116,20 @@ def measure(name, formula, frame, options, write):
     for row in table.rows:
         if row.engine not in options.engines or (row.step_seconds or SLOWEST) >= SLOWEST or not row.fits:
             continue
+        before = memory.resident()
+        memory.reset_peak()
         try:
             engine = choose_engine(products, keep, engine=row.engine, n_threads=options.threads)
         except ModelError:
             continue
-        wall, cpu = step_times(engine, options.repeats)
+        wall, cpu, ratio = step_times(engine, options.repeats)
         del engine
         write({
             "structure": name, "engine": row.engine, "taken": "*" if row.engine == table.engine else "",
             "m": table.m, "pairs": table.pairs, "nonzeros": row.nonzeros, "gflop": f"{row.flops / 1e9:.3g}",
             "mb": f"{row.bytes / 1e6:.3g}", "predicted": f"{row.step_seconds:.3g}", "wall": f"{wall:.3g}",
             "cpu": f"{cpu:.3g}", "ratio": f"{row.step_seconds / wall:.2f}",
+            "gradient/factor": f"{ratio:.2f}", "peak_mb": f"{(memory.peak() - before) / 1e6:.3g}",
         })  # fmt: skip
 
 
@@ -131,6 +142,7 @@ def main(argv=None):
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engines", nargs="+", default=["dense", "sparse", "iterative"])
     parser.add_argument("--only", default="", help="structures whose name holds this text")
+    parser.add_argument("--large", action="store_true", help="one structure of 10,000 columns instead")
     parser.add_argument("--csv", type=Path, help="also write the rows here")
     options = parser.parse_args(argv)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
@@ -138,12 +150,12 @@ def main(argv=None):
 
     def write(row):
         rows.append(row)
-        widths = (32, 10, 2, 7, 9, 10, 9, 8, 10, 9, 9, 6)
+        widths = (32, 10, 6, 7, 9, 10, 9, 8, 10, 9, 9, 6, 16, 8)
         sys.stdout.write("".join(f"{row[f]!s:>{w}}" for f, w in zip(FIELDS, widths, strict=True)) + "\n")
         sys.stdout.flush()
 
     write({name: name for name in FIELDS})
-    for name, formula, frame in structures():
+    for name, formula, frame in structures(options.large):
         if options.only in name:
             measure(name, formula, frame, options, write)
     if options.csv:
