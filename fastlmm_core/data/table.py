@@ -218,7 +218,7 @@ def no_table(data):
     """What ``data`` is instead of a table, and how to make one of it, for messages."""
     kind = type(data).__name__
     if isinstance(data, str):
-        return f"the text {data[:40]!r}: a table or the path of a file is needed"
+        return f"the text {data[:40]!r}, and a table is needed: read a file first, as with pd.read_csv"
     if kind == "Series":
         return "one column (a Series): a table with all columns of the formula is needed"
     if isinstance(data, np.ndarray):

@@ -91,6 +91,8 @@ class Builder(RowReader):
         self.check_contrasts()
         self.check_response(values.response, values.response_name)
         check_size(values.response_name, values.response)
+        if values.weights is not None:
+            check_size(values.weights_name or "weights", values.weights)
         self.spans = tuple(found.kind == FACTOR or found.drop is not None for found in self.found)
         fixed, ones, fixed_terms = self.fixed_columns()
         self.built_terms = fixed_terms

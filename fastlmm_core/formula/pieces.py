@@ -54,7 +54,11 @@ class Frame:
         """The table's column; an unknown one is a `FormulaError` with near matches."""
         if name in self.table:
             return self.table.column(name)
-        hint = _hint(name, self.table.names)
+        index = self.table.index
+        if index is not None and name in index.names:
+            hint = "it is the index of the table: data.reset_index() makes a column of it"
+        else:
+            hint = _hint(name, self.table.names)
         found = re.search(rf"(?<![\w.`]){re.escape(name)}(?![\w.])|`{re.escape(name)}`", self.text)
         place = f"\n    {self.text}\n    {' ' * found.start()}{'^' * len(found.group())}" if found else ""
         raise FormulaError(f"the data have no column {name!r}: {hint}{place}")

@@ -130,7 +130,7 @@ class RowReader:
         if values.shape != (self.table.n,):
             raise DataError(f"{name} has shape {values.shape}, the data have {self.table.n} rows")
         if values.dtype.kind not in "fiub":
-            raise DataError(f"{name} is not numeric: its dtype is {values.dtype}")
+            raise DataError(f"{name} is not numeric: its dtype is {values.dtype}; use pd.to_numeric")
         return numeric_column(name, values)
 
     def number_column(self, column):

@@ -22,6 +22,16 @@ _tables = [
         flm.DataError, "the data have one row", "needs more",
     ),
     error(
+        TABLES, "a column that is the index",
+        'flm.lmer("Reaction ~ Days + (1 | Subject)", sleep.set_index("Subject"))',
+        flm.FormulaError, "no column 'Subject'", "it is the index of the table", "reset_index()", "^^^",
+    ),
+    error(
+        TABLES, "a path for lm, which reads tables",
+        'flm.lm("Reaction ~ Days", "sleep.csv")',
+        flm.DataError, "data is the text 'sleep.csv'", "a table is needed", "pd.read_csv",
+    ),
+    error(
         TABLES, "a column for the table",
         'flm.lmer("Reaction ~ Days + (1 | Subject)", sleep["Reaction"])',
         flm.DataError, "data is one column (a Series)", "a table with all columns",
@@ -101,6 +111,16 @@ _options = [
         'fit = flm.lmer("Reaction ~ Days + (1 | Subject)", sleep, weights=np.r_[np.nan, np.ones(179)])\n'
         "fit.describe('rows')",
         lambda text: "missing weights: 1" in text, "this row is left out, and counted",
+    ),
+    error(
+        OPTIONS, "weights as text",
+        'flm.lmer("Reaction ~ Days + (1 | Subject)", sleep, weights=["1"] * 180)',
+        flm.DataError, "weights is not numeric", "pd.to_numeric",
+    ),
+    error(
+        OPTIONS, "weights that no float can square",
+        'flm.lmer("Reaction ~ Days + (1 | Subject)", sleep, weights=np.full(180, 1e300))',
+        flm.DataError, "the values of 'weights' reach 1e+300", "change the unit",
     ),
     error(
         OPTIONS, "too few weights",
