@@ -64,8 +64,16 @@ def text(column, sort=True):
     if str(column.type) == "string_view":
         column = column.cast(pa.large_string())
     encoded = _flat(column.dictionary_encode())
-    codes, levels = _codes(encoded.indices), _plain(encoded.dictionary)
-    return sorted_levels(codes, levels) if sort else ("factor", codes, pd.Index(levels))
+    codes = _codes(encoded.indices)
+    return sorted_levels(codes, _plain(encoded.dictionary)) if sort else ("factor", codes, _index(encoded))
+
+
+def _index(encoded):
+    """The dictionary as a pandas Index, without making objects of its text where pandas can do without."""
+    kind = pd.Index(["a"]).dtype
+    if isinstance(kind, pd.StringDtype) and kind.storage == "pyarrow":
+        return pd.Index(pd.array(encoded.dictionary.cast(pa.large_string()), dtype=kind))
+    return pd.Index(_plain(encoded.dictionary))
 
 
 def sorted_levels(codes, levels):
