@@ -163,14 +163,31 @@ def linear_functions(spec: DesignSpec, frame: pd.DataFrame) -> tuple[np.ndarray,
     return X, np.zeros(rows.n) if rows.offset is None else rows.offset
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What a grid needs of a numeric variable; ``values`` are all of them if there are at most two."""
+
+    mean: float
+    range: float
+    values: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, column: pd.Series) -> "Numbers":
+        numbers = column.to_numpy()
+        low, high = numbers.min(), numbers.max()
+        few = bool(((numbers == low) | (numbers == high)).all())
+        values = tuple(dict.fromkeys((low.item(), high.item()))) if few else None
+        return cls(float(np.mean(numbers, dtype=np.float64)), float(high) - float(low), values)
+
+
 def slope_functions(
-    spec: DesignSpec, grid: Grid, name: str, column: pd.Series
+    spec: DesignSpec, grid: Grid, name: str, numbers: Numbers
 ) -> tuple[np.ndarray, np.ndarray]:
     """Derivatives of `linear_functions` in one numeric variable, by central differences.
 
     The step is a thousandth of the variable's range, as in emmeans; exact up to quadratics.
     """
-    width = float(column.max() - column.min()) * 1e-3
+    width = numbers.range * 1e-3
     values = grid.variables[grid.place(name)].values
     if len(values) != 1 or not width > 0:
         raise DataError(f"a slope in {name!r} needs a number that varies, at one value of it")

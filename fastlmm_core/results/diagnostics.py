@@ -77,7 +77,9 @@ class Diagnostics:
         mixed-model equations (Henderson 1975, doi:10.2307/2529430; McLean, Sanders & Stroup 1991,
         doi:10.1080/00031305.1991.10475767), and not that of the variance parameters.  For it, limits use
         t with Satterthwaite's degrees of freedom of the whole variance, random effects and residual
-        included (normal for fits by probes).  Weights of new rows are read from the column named in
+        included (normal for fits by probes), while ``se`` leaves out Kackar & Harville's term (1984,
+        doi:10.1080/01621459.1984.10477102); of population means ``contrast`` and ``emmeans`` with
+        ``ddf="kenward-roger"`` have it.  Weights of new rows are read from the column named in
         `lmer`, and are 1 where there is none.
         """
         predict_errors.check_options(interval, level, new_levels)

@@ -13,6 +13,7 @@ from fastlmm_core.inference.emmeans import adjustment, comparisons
 from fastlmm_core.inference.grid import (
     WEIGHTS,
     Grid,
+    Numbers,
     averages,
     averaging_weights,
     drop_foreign_points,
@@ -56,7 +57,10 @@ class _Columns:
 
     def __call__(self, name: str) -> pd.Series:
         if not isinstance(self.rows, FitRows):
-            raise DataError(f"this fit has no data rows: give the values of {name!r} by at")
+            raise DataError(
+                f"this fit has no data rows, and of {name!r} it knows too little: give its values by at, and "
+                "leave weights that count rows to fits with rows"
+            )
         if self.frame is None:
             self.frame = self.rows.frame
         return self.frame[name]
@@ -68,17 +72,34 @@ def column_means(rows: StatisticsRows) -> np.ndarray:
     return M[-1, rows.layout.x[rows.kept]] @ np.linalg.inv(rows.fixed_map) / M[-1, -1]
 
 
-def _known_means(fit) -> dict:
-    """Means of the numbers that are columns of X, for fits made from sums over rows."""
-    if not isinstance(fit._rows, StatisticsRows):
-        return {}
+def known_numbers(fit) -> dict[str, Numbers]:
+    """Numeric variables of the fixed part, of a fit with rows: what `save` keeps of them."""
+    read, found, spec = _Columns(fit._rows), {}, fit._spec
+    for name in dict.fromkeys(name for term in spec.fixed_terms for name in _variables_of(spec, term)):
+        column = read(name)
+        if pd.api.types.is_numeric_dtype(column.dtype) and len(column):
+            found[name] = Numbers.of(column)
+    return found
+
+
+def reference_numbers(fit) -> dict[str, Numbers]:
+    """Numeric variables that are known without rows."""
+    rows = fit._rows
+    if isinstance(rows, StatisticsRows):
+        return _numbers_of_sums(fit)
+    return {} if isinstance(rows, FitRows) else vars(rows).get("numbers", {})
+
+
+def _numbers_of_sums(fit) -> dict[str, Numbers]:
+    """Those that are columns of X, for fits made from sums over rows."""
     means, spec, known = column_means(fit._rows), fit._spec, {}
     place = {int(j): i for i, j in enumerate(fit._kept)}
     for term in spec.fixed_terms:
         if len(term.pieces) == 1 == len(term.columns) and term.columns[0] in place:
             piece = spec.pieces[term.pieces[0]]
             if piece.piece.is_column and piece.kind != FACTOR:
-                known[piece.piece.text] = float(means[place[term.columns[0]]])
+                mean = float(means[place[term.columns[0]]])
+                known[piece.piece.text] = Numbers(mean, max(1.0, abs(mean)))
     return known
 
 
@@ -87,13 +108,16 @@ def margins(fit, specs, at, var, weights: str) -> Margins:
     if weights not in WEIGHTS:
         raise ValueError(f"weights are one of {', '.join(map(repr, WEIGHTS))}, found {weights!r}")
     read = _Columns(fit._rows)
-    variables = grid_variables(fit._spec, read, _known_means(fit) | dict(at or {}))
+    known = reference_numbers(fit)
+    reference = {name: number.values or number.mean for name, number in known.items()}
+    variables = grid_variables(fit._spec, read, reference | dict(at or {}))
     names = [*specs.names, *specs.by]
     _check_names(names, var, variables)
     if var is not None:
-        if not pd.api.types.is_numeric_dtype(read(var).dtype):
+        if var not in known and not pd.api.types.is_numeric_dtype(read(var).dtype):
             raise FormulaError(f"a slope needs a number; {var!r} is a factor")
-        variables = [_at_mean(v, read, at) if v.name == var else v for v in variables]
+        numbers = known[var] if var in known else Numbers.of(read(var))
+        variables = [_at_mean(v, numbers, at) if v.name == var else v for v in variables]
     grid = Grid.full(variables)
     pairs = nested_pairs(fit._spec, variables)
     if pairs and isinstance(fit._rows, FitRows):
@@ -101,7 +125,7 @@ def margins(fit, specs, at, var, weights: str) -> Margins:
     X, offset = (
         linear_functions(fit._spec, grid.frame())
         if var is None
-        else slope_functions(fit._spec, grid, var, read(var))
+        else slope_functions(fit._spec, grid, var, numbers)
     )
     codes, W = averages(grid, names, averaging_weights(grid, names, weights, read))
     values = {n: grid.variables[grid.place(n)].values.take(codes[:, j]) for j, n in enumerate(names)}
@@ -124,11 +148,11 @@ def _check_names(names, var, variables) -> None:
         raise ValueError(f"slopes in {var!r} cannot be averaged for {var!r}; give its value by at")
 
 
-def _at_mean(variable, read, at):
+def _at_mean(variable, numbers: Numbers, at):
     """A numeric variable of few values at its mean, where a slope in it is wanted."""
     if variable.name in (at or {}) or len(variable.values) == 1:
         return variable
-    return type(variable)(variable.name, pd.Index([float(read(variable.name).mean())]), False)
+    return type(variable)(variable.name, pd.Index([numbers.mean]), False)
 
 
 def _notes(fit, grid: Grid, names, var) -> list[str]:

@@ -8,6 +8,7 @@ from fastlmm_core.archive import put_arrays, read_archive, take_arrays, write_ar
 from fastlmm_core.errors import DataError
 from fastlmm_core.formula.spec import DesignSpec, pack_index, unpack_index
 from fastlmm_core.inference.estimates import Estimates, VarianceCalculus
+from fastlmm_core.inference.grid import Numbers
 from fastlmm_core.inference.kenward_roger import KenwardRoger
 from fastlmm_core.inference.ols import LeastSquares
 from fastlmm_core.inference.solved import SolvedModel, StoredModel
@@ -15,7 +16,8 @@ from fastlmm_core.inference.stored import SMALL_BYTES, pack, statistics_bytes, u
 from fastlmm_core.optimize.certificate import Certificate, Step
 from fastlmm_core.results.facts import LinearFacts, MixedFacts, RowCount, Term
 from fastlmm_core.results.fit import LMMResults
-from fastlmm_core.results.fitrows import AbsentRows
+from fastlmm_core.results.fitrows import AbsentRows, FitRows
+from fastlmm_core.results.margins import known_numbers, reference_numbers
 from fastlmm_core.results.ols import LMResults
 
 ESTIMATE_ARRAYS = ("kept", "beta", "Q", "theta", "theta_lower")
@@ -86,6 +88,26 @@ def _common_values(fit) -> dict:
         "rows": asdict(facts.rows),
         "timings": fit.timings,
         "spec": fit._spec.to_dict(),
+        "numbers": _numbers_part(fit),
+    }
+
+
+def _numbers_part(fit) -> dict:
+    """What reference grids need of numeric variables."""
+    if isinstance(fit._rows, FitRows):
+        found = known_numbers(fit)
+    else:
+        found = reference_numbers(fit)
+    return {name: [number.mean, number.range, number.values] for name, number in found.items()}
+
+
+def _kept_numbers(values: dict) -> dict:
+    stored = values.get("numbers", {})
+    return {
+        "numbers": {
+            str(name): Numbers(float(mean), float(width), None if few is None else tuple(few))
+            for name, (mean, width, few) in stored.items()
+        }
     }
 
 
@@ -178,7 +200,7 @@ def _mixed_fit(values: dict, arrays: dict) -> LMMResults:
     ended["boundary"] = tuple(ended["boundary"])
     ended["trace"] = [Step(*step) for step in ended["trace"]]
     known = {"variances": tuple(values["variances"]), "quantiles": arrays["quantiles"]}
-    rows = AbsentRows(known | _kept_triangle(arrays))
+    rows = AbsentRows(known | _kept_triangle(arrays) | _kept_numbers(values))
     spec = DesignSpec.from_dict(values["spec"])
     return LMMResults(facts, solved, Certificate(**ended), rows, spec, values["timings"])
 
@@ -253,5 +275,5 @@ def _linear_fit(values: dict, arrays: dict) -> LMResults:
         values["sum_log_weights"],
     )
     known = {"model_squares": tuple(values["model_squares"]), "quantiles": arrays["quantiles"]}
-    rows = AbsentRows(known | _kept_triangle(arrays))
+    rows = AbsentRows(known | _kept_triangle(arrays) | _kept_numbers(values))
     return LMResults(facts, estimates, rows, DesignSpec.from_dict(values["spec"]), values["timings"])

@@ -155,15 +155,29 @@ def test_polars_frames_work():
     pd.testing.assert_frame_equal(fit.emmeans("Machine"), again.emmeans("Machine"), check_dtype=False)
 
 
-def test_a_loaded_fit_needs_values_of_its_numbers(tmp_path):
-    fit = fitted("cake", "angle ~ recipe + temp + (1 | recipe:replicate)")
+def test_a_loaded_fit_knows_its_numbers(tmp_path):
+    fit = fitted("unbalanced", "y ~ a * b + c + x * b + i + log(x + 3) + (1 | g)")
     flm.save(fit, tmp_path / "fit")
     again = flm.load(tmp_path / "fit")
-    pd.testing.assert_frame_equal(
-        again.emmeans("recipe", at={"temp": 200}), fit.emmeans("recipe", at={"temp": 200}), rtol=1e-9
-    )
-    with pytest.raises(flm.DataError, match="'temp' by at"):
-        again.emmeans("recipe")
+    flm.save(again, tmp_path / "again")
+    for loaded in (again, flm.load(tmp_path / "again")):
+        for ask in (
+            lambda f: f.emmeans("a", at={"x": 2}),
+            lambda f: f.emmeans("a"),
+            lambda f: f.emmeans("i"),
+            lambda f: f.emmeans("b", var="x"),
+        ):
+            pd.testing.assert_frame_equal(ask(loaded), ask(fit), check_exact=True)
+        with pytest.raises(flm.DataError, match="no data rows"):
+            loaded.emmeans("a", weights="proportional")
+
+
+def test_slopes_from_statistics():
+    formula = "y ~ a * x + x:b + (1 | g)"
+    fit = fitted("unbalanced", formula)
+    data = table("unbalanced")
+    again = flm.fit(flm.plan(formula, data).accumulate(data))
+    pd.testing.assert_frame_equal(again.emmeans("a", var="x"), fit.emmeans("a", var="x"), rtol=1e-6)
 
 
 def test_fits_made_from_statistics_know_means_and_sums_of_squares():
