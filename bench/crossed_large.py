@@ -1,4 +1,7 @@
-"""Crossed models too large to factor: ``python -m bench.crossed_large W7`` (or M1, ML32, ML1).
+"""Large crossed models: ``python -m bench.crossed_large W7 --csv bench/results/crossed_large.csv``.
+
+M1 is 1M rows of 50k x 5k levels, WF workers x firms (200k x 20k, 2 percent of rows away from home), W7 10M
+rows of 200k x 20k, ML1 and ML32 ratings like MovieLens.
 
 Each case runs in a process of its own, which draws the data, forgets its peak
 memory and fits; printed are the seconds of each stage, the peak of memory
@@ -6,22 +9,27 @@ beyond the frame, and the Monte Carlo errors the fit states.
 """
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from bench import memory
 from bench.simulate import crossed, effects
+from bench.sparse_factor import workers_and_firms
 
 FORMULA = "y ~ f + x + x2 + (1 | user) + (1 | item)"
+FIRMS = "y ~ x1 + x2 + x3 + (1 | worker) + (1 | firm)"
 RATINGS = "rating ~ x + (1 | user) + (1 | movie)"
 
 CASES = {
     "M1": (FORMULA, lambda rng: crossed(rng, 10**6, 50_000, 5_000, 0.5, 0.3)),
+    "WF": (FIRMS, lambda rng: workers_and_firms()),
     "W7": (FORMULA, lambda rng: crossed(rng, 10**7, 200_000, 20_000, 0.5, 0.3)),
     "ML32": (RATINGS, lambda rng: ratings(rng, 32_000_000, 200_948, 84_432)),
     "ML1": (RATINGS, lambda rng: ratings(rng, 1_000_000, 6_280, 2_640)),
@@ -79,14 +87,38 @@ def measure(name, draw_seed=1, **control):
         "cpu": round(time.process_time() - cpu, 2),
         "stages": {stage: round(value, 2) for stage, value in fit.timings.items()},
         "gb_beyond_frame": round((memory.peak() - ready) / 1e9, 2),
-        "engine": getattr(fit._solved.objective.engine, "reason", ""),
-        "theta": fit._estimates.theta.tolist(),
+        "engine": fit.engine,
+        "reason": fit.engine_reason,
+        "theta": fit.theta.tolist(),
+        "theta_se": np.sqrt(np.diag(fit._solved.calculus.covariance)[: len(fit.theta)]).tolist(),
+        "criterion": fit._estimates.objective,
+        "df": fit._df.tolist(),
         "evaluations": fit.convergence.n_gradients,
         "ending": text.splitlines()[-4:],
         "probes": None if errors is None else errors.probes,
         "mc_error_se": None if errors is None else list(errors.theta),
         "loglik_sd": None if errors is None else errors.loglik_sd,
     }
+
+
+def run(argument):
+    """One case, with its settings, in a process of its own: its facts, or RuntimeError with the reason."""
+    command = [sys.executable, "-m", "bench.crossed_large", "--measure", argument]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    if answer.returncode:
+        raise RuntimeError(answer.stderr[-2000:])
+    return json.loads(answer.stdout)
+
+
+def write_csv(path, rows):
+    """Rows with equal keys; lists as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            plain = {k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in row.items()}
+            writer.writerow(plain)
 
 
 def value(text):
@@ -103,8 +135,9 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     settings = "settings may follow, M1:engine=iterative,seed=2"
     parser.add_argument("cases", nargs="+", help=f"{', '.join(CASES)}; {settings}")
+    parser.add_argument("--csv", type=Path, help="also write a row per case here")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
+    options, rows = parser.parse_args(argv), []
     for argument in options.cases:
         name, _, settings = argument.partition(":")
         if name not in CASES:
@@ -113,10 +146,14 @@ def main(argv=None):
             control = dict(item.split("=") for item in settings.split(",")) if settings else {}
             print(json.dumps(measure(name, **{key: value(text) for key, text in control.items()})))
             continue
-        command = [sys.executable, "-m", "bench.crossed_large", "--measure", argument]
-        answer = subprocess.run(command, capture_output=True, text=True)
-        done = answer.returncode == 0
-        print(json.dumps(json.loads(answer.stdout), indent=2) if done else answer.stderr[-2000:])
+        try:
+            rows.append({"argument": argument, **run(argument)})
+        except RuntimeError as error:
+            sys.stdout.write(f"{argument}: {error}\n")
+            continue
+        sys.stdout.write(json.dumps(rows[-1], indent=2) + "\n")
+    if options.csv and rows:
+        write_csv(options.csv, rows)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
     python -m bench.sparse_factor                  factor, inverse and solve on patterns of Schur complements
     python -m bench.sparse_factor --fit            also 1M rows, 200k workers x 20k firms, 2 percent away
-    python -m bench.sparse_factor --threads 2
+    python -m bench.sparse_factor --threads 2 --csv bench/results/sparse_factor.csv
 
 Needs scikit-sparse for the columns of CHOLMOD; its speed is that of the BLAS it is linked to, which is
 the system's.  Times are the least of the repeats, in milliseconds; all thread pools are pinned.
 """
 
 import argparse
+import csv
 import os
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ def arguments(argv=None):
     )
     parser.add_argument("--threads", type=int, default=1, help="of every thread pool (default 1)")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--csv", type=Path, help="also write the figures here")
     parser.add_argument("--fit", action="store_true", help="also time a whole fit")
     return parser.parse_args(argv)
 
@@ -121,6 +123,8 @@ def theirs(A, repeats):
 
 
 def compare(repeats, n_threads, write):
+    """One line per matrix; the same as rows for a file."""
+    rows = []
     write(f"{'':48}{'ours':>36}{'CHOLMOD':>27}\n")
     write(
         "".join(f"{name:>{16 if q == 0 else 9}}" for q, name in enumerate(COLUMNS)) + "   logdets differ by\n"
@@ -134,6 +138,13 @@ def compare(repeats, n_threads, write):
         if other is not None:
             row += "".join(f"{t:9.2f}" for t in other[0]) + f"   {abs(other[1] / factor.logdet - 1):.1e}"
         write(row + "\n")
+        figures = {"matrix": name, "m": A.shape[0], "nnz_L": symbolic.nnz, "flops": symbolic.flops}
+        figures |= dict(zip(("analyse_ms", "factor_ms", "selected_ms", "solve_ms"), times, strict=True))
+        names = ("cholmod_analyse_ms", "cholmod_factor_ms", "cholmod_solve_ms")
+        figures |= dict(zip(names, ("", "", "") if other is None else other[0], strict=True))
+        figures["logdet_apart"] = "" if other is None else abs(other[1] / factor.logdet - 1)
+        rows.append({"threads": n_threads, **figures})
+    return rows
 
 
 def workers_and_firms(n=1_000_000, workers=200_000, firms=20_000, away=0.02):
@@ -167,7 +178,12 @@ def main(argv=None):
             os.environ.update(OMP_NUM_THREADS=str(args.threads), OPENBLAS_NUM_THREADS=str(args.threads))
             given = list(sys.argv[1:] if argv is None else argv)
             os.execv(sys.executable, [sys.executable, str(Path(__file__).resolve()), *given])
-    compare(args.repeats, args.threads, sys.stdout.write)
+    rows = compare(args.repeats, args.threads, sys.stdout.write)
+    if args.csv:
+        with open(args.csv, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
     if args.fit:
         fit(args.repeats, args.threads, sys.stdout.write)
 
