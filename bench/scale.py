@@ -1,7 +1,7 @@
 """Fits of files: time relative to pyarrow's own decode of the same columns, and peak memory.
 
     python -m bench.scale                             # W8 as one Parquet file, 1 minute
-    python -m bench.scale --growth                    # 10M to 200M rows in 20 files: 4 minutes, 7 GB of disk
+    python -m bench.scale --growth                    # 10M to 200M rows in 20 files: 3 minutes, 7 GB of disk
     python -m bench.scale --growth --rows 2_000_000   # the same with the largest at 2M rows
 
 Rows are drawn and written in a stream, and the files are removed afterwards.  Every measurement runs in a
@@ -22,8 +22,7 @@ from pathlib import Path
 from . import memory, records
 from .parquet_rows import COLUMNS, generate
 
-SIZES = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the largest
-ROWS_PER_GROUP = 40
+SIZES = (0.05, 0.1, 0.25, 0.5, 1.0)  # of all rows
 
 
 def decode(folder):
@@ -38,17 +37,18 @@ def decode(folder):
     return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu, "rows": rows}
 
 
-def fit(folder, formula, threads):
+def fit(folder, formula, threads, first):
     """Seconds from paths to a fitted model, and the memory that its plan forecast."""
     import fastlmm_core as flm
 
     lmer = flm.lmer  # imports
+    paths = sorted(Path(folder).glob("*.parquet"))[:first]
     before = memory.resident()
     started, cpu = time.perf_counter(), time.process_time()
-    found = lmer(formula, folder, n_threads=threads)
+    found = lmer(formula, paths, n_threads=threads)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     peak = memory.peak()
-    forecast = before + flm.plan(formula, folder).forecast().peak
+    forecast = before + flm.plan(formula, paths).forecast().peak
     return {
         "seconds": seconds, "cpu": cpu, "rows": found.nobs, "groups": sum(found.ngroups.values()),
         "criterion": repr(float(-2 * found.llf)), "converged": found.converged,
@@ -57,10 +57,11 @@ def fit(folder, formula, threads):
     }  # fmt: skip
 
 
-def measured(what, folder, formula, threads=None):
-    """A measurement in a process of its own."""
+def measured(what, folder, formula, threads=None, first=None):
+    """A measurement in a process of its own, of all files of the folder or the first ones."""
     command = [sys.executable, "-m", "bench.scale", "--measure", what, "--folder", str(folder)]
     command += ["--formula", formula, *(["--threads", str(threads)] if threads else [])]
+    command += ["--files", str(first)] if first else []
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -100,19 +101,21 @@ def single(options):
 
 
 def growth(options):
-    """Sizes up to ``options.rows``, a fixed number of rows per group."""
-    rows = []
-    for part in SIZES:
-        n = int(options.rows * part)
-        folder = Path(tempfile.mkdtemp(prefix="scale", dir=options.folder))
-        try:
-            generate(folder, n, max(2, n // ROWS_PER_GROUP), options.files, True, processes=2, plain=True)
-            found = measured("fit", folder, formula_of(True), options.threads)
-        finally:
-            shutil.rmtree(folder)
-        rows.append(found | {f"{name}_ns": 1e9 * found[name] / n for name in ("seconds", "cpu")})
-        records.tell(rows[-1])
-    path = records.write("scale_growth", rows, {"formula": formula_of(True)}, options.out)
+    """The first files of one set, up to all of them: the groups stay, the rows grow."""
+    rows, formula = [], formula_of(True)
+    folder = Path(tempfile.mkdtemp(prefix="scale", dir=options.folder))
+    try:
+        generate(folder, options.rows, options.groups, options.files, True, processes=2, plain=True)
+        for part in SIZES:
+            first = max(1, round(options.files * part))
+            found = measured("fit", folder, formula, options.threads, first)
+            n, stages = found["rows"], json.loads(found["stages"])
+            took = {"seconds": found["seconds"], "cpu": found["cpu"], "pass": stages["cross-products"]}
+            rows.append(found | {f"{name}_ns": 1e9 * value / n for name, value in took.items()})
+            records.tell(rows[-1])
+    finally:
+        shutil.rmtree(folder)
+    path = records.write("scale_growth", rows, {"formula": formula}, options.out)
     draw(rows, (path.parent if options.out else records.PLOTS) / "scale_growth.png")
 
 
@@ -122,7 +125,12 @@ def draw(rows, path):
 
     with axes_pair(path) as (time_ax, memory_ax):
         size = [row["rows"] for row in rows]
-        time_ax.plot(size, [row["seconds_ns"] for row in rows], color="#0072B2", marker="o", ms=4, lw=2.4)
+        for name, label, style in (
+            ("seconds_ns", "paths to fitted model", "-"),
+            ("pass_ns", "the pass", ":"),
+        ):
+            per_row = [row[name] for row in rows]
+            time_ax.plot(size, per_row, style, color="#0072B2", marker="o", ms=4, lw=2.4, label=label)
         time_ax.set(
             xlabel="Rows", ylabel="Nanoseconds per row, paths to fitted model", xscale="log", ylim=(0, None)
         )
@@ -132,14 +140,14 @@ def draw(rows, path):
         for ax in (time_ax, memory_ax):
             ax.set_xticks(size, [f"{n / 1e6:g}M" for n in size])
             ax.minorticks_off()
-        memory_ax.legend(frameon=False, fontsize="small")
+            ax.legend(frameon=False, fontsize="small")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--growth", action="store_true", help="sizes up to --rows, with slopes")
     parser.add_argument("--rows", type=int, help="10M, with --growth 200M")
-    parser.add_argument("--groups", type=int, default=10**6)
+    parser.add_argument("--groups", type=int, help="1M, with --growth a 40th of the rows")
     parser.add_argument("--files", type=int, help="1, with --growth 20")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int)
@@ -152,13 +160,14 @@ def main():
     options = parser.parse_args()
     if options.measure is None:
         options.rows = options.rows or (200 * 10**6 if options.growth else 10**7)
+        options.groups = options.groups or (options.rows // 40 if options.growth else 10**6)
         options.files = options.files or (20 if options.growth else 1)
         return growth(options) if options.growth else single(options)
     memory.reset_peak()
     if options.measure == "decode":
         found = decode(options.folder)
     else:
-        found = fit(options.folder, options.formula, options.threads)
+        found = fit(options.folder, options.formula, options.threads, options.files)
     records.tell({"peak_mb": memory.peak() / 2**20} | found)
 
 
