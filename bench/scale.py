@@ -131,9 +131,7 @@ def draw(rows, path):
         ):
             per_row = [row[name] for row in rows]
             time_ax.plot(size, per_row, style, color="#0072B2", marker="o", ms=4, lw=2.4, label=label)
-        time_ax.set(
-            xlabel="Rows", ylabel="Nanoseconds per row, paths to fitted model", xscale="log", ylim=(0, None)
-        )
+        time_ax.set(xlabel="Rows", ylabel="Nanoseconds per row", xscale="log", ylim=(0, None))
         for name, label, style in (("peak_mb", "used", "-"), ("forecast_mb", "forecast", ":")):
             memory_ax.plot(size, [row[name] for row in rows], style, color="#0072B2", lw=2.4, label=label)
         memory_ax.set(xlabel="Rows", ylabel="Peak MiB of the process", xscale="log", ylim=(0, None))
