@@ -64,6 +64,7 @@ def blocks(page: Path) -> list[tuple[int, str]]:
     return [(text[: found.start()].count("\n") + 1, included(found[2])) for found in FENCE.finditer(text)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", MANUAL, ids=lambda page: str(page.relative_to(DOCS)))
 def test_blocks_run(page, monkeypatch):
     code = blocks(page)
