@@ -19,7 +19,8 @@ DENSE_SLOTS = 1 << 22  # slots of a lookup table that are always allowed
 DENSE_PER_LEVEL = 8  # and per row of a batch or level known beyond that
 HASH_ROWS = 1 << 14  # rows that a hash table makes room for at once
 DIRECT_SLOTS = 1 << 10  # keys this close together are codes themselves
-DIRECT_PER_LEVEL = 8  # so are keys when one in so many occurs in the first batch
+DIRECT_PER_LEVEL = 8  # so are keys when one in so many occurs, by what the first batch lets expect
+DIRECT_PER_FOUND = 32  # and one in so many occurs in it
 DIRECT_MOST = 1 << 30
 
 
@@ -66,7 +67,7 @@ class IntegerKeys:
         if not self.n:
             low, high = key_range(keys, n_threads)
             self._low = 0 if 0 <= low <= high - low else low
-            room = max(DIRECT_SLOTS, min(DIRECT_PER_LEVEL * len(keys), DIRECT_MOST))
+            room = max(DIRECT_SLOTS, min(DIRECT_PER_FOUND * len(keys), DIRECT_MOST))
             if high - self._low >= room:
                 return None
         codes, low, high = shifted_codes(keys, self._low, n_threads)
@@ -74,7 +75,8 @@ class IntegerKeys:
         if low < self._low or after > room:
             return None
         if not self.n and after > DIRECT_SLOTS:
-            if after > DIRECT_PER_LEVEL * np.count_nonzero(used_levels(codes, after, n_threads)):
+            found = int(np.count_nonzero(used_levels(codes, after, n_threads)))
+            if after > min(DIRECT_PER_LEVEL * expected_levels(len(keys), found), DIRECT_PER_FOUND * found):
                 return None
         self.n = max(self.n, after)
         return codes
@@ -223,6 +225,15 @@ def _kind(column):
     if column.kind == TIME:
         return "time"
     return {"f": "float", "b": "bool"}.get(column.values.dtype.kind, "int")
+
+
+def expected_levels(rows: int, found: int) -> float:
+    """About how many levels there are, when ``rows`` that may have any of them have ``found`` of them.
+
+    Of rows^2 / 2 pairs of rows one in ``levels`` repeats a level (the birthday problem), which holds
+    while most rows show a level for the first time; later nearly all levels are found.
+    """
+    return found if 2 * found < rows else rows**2 / (2 * max(1, rows - found))
 
 
 def increasing(values: np.ndarray) -> bool:

@@ -140,3 +140,16 @@ def test_keys_outside_the_first_range(batches):
         np.testing.assert_array_equal(keys.keys()[found], list(batch))
     again = keys.encode(np.array(batches[0], np.int64))
     np.testing.assert_array_equal(again, codes[0])
+
+
+@pytest.mark.parametrize("density", [1, 2, 5, 12, 100])
+@pytest.mark.parametrize("levels", [2000, 200_000])
+def test_dense_keys_are_their_own_codes(levels, density):
+    """Also where the first rows show few of them; keys that are rarer than one in eight are numbered."""
+    rng = np.random.default_rng(levels + density)
+    values = rng.permutation(levels * density)[:levels]
+    draw = values[rng.integers(0, levels, 30_000)]
+    keys = IntegerKeys()
+    codes = keys.encode(draw)
+    np.testing.assert_array_equal(keys.keys(codes), draw)
+    assert (keys.n == draw.max() + 1) == (density < 8 and (levels < 30_000 or density < 5))
