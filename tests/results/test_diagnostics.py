@@ -183,9 +183,12 @@ def test_tables_are_by_the_labels_of_the_data(frame):
         lambda fit: fit.residuals("studentized"),
     ],
 )
-def test_copies_say_that_they_have_no_equations(fits, call):
+def test_copies_have_small_equations_and_say_when_they_have_none(fits, call, monkeypatch):
     import pickle
 
+    whole = pickle.loads(pickle.dumps(fits["slopes"]))
+    assert repr(call(whole)) == repr(call(fits["slopes"]))
+    monkeypatch.setattr("fastlmm_core.inference.stored.SMALL_BYTES", 0)
     copy = pickle.loads(pickle.dumps(fits["slopes"]))
     with pytest.raises(flm.DataError, match="fit it again"):
         call(copy)
