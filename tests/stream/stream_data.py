@@ -1,5 +1,7 @@
 """A data set with every kind of column a stream meets, and comparisons of fits."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,6 +33,16 @@ def frame(n=2400, seed=1):
 def batches(data, size=700):
     """A callable that returns an iterator of frames."""
     return lambda: iter([data.iloc[at : at + size] for at in range(0, len(data), size)])
+
+
+BARS = {"tqdm": ("tqdm", "tqdm.auto"), "rich": ("rich", "rich.console", "rich.progress")}
+
+
+def without_bars(monkeypatch, *kept):
+    """As if the packages that draw bars were not installed, but for those that are ``kept``."""
+    for name, modules in BARS.items():
+        for module in modules if name not in kept else ():
+            monkeypatch.setitem(sys.modules, module, None)
 
 
 def assert_same_fit(found, expected, rtol=1e-10):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stream.stream_data import assert_same_fit, frame
+from stream.stream_data import assert_same_fit, frame, without_bars
 
 import fastlmm_core as flm
 from fastlmm_core.stream import look
@@ -96,7 +96,8 @@ def test_a_worker_that_dies_while_levels_are_learned(client, data, expected, tmp
     assert repr(found.states) == repr(alone.states)
 
 
-def test_progress_of_the_workers(client, data, folder, capsys):
+def test_progress_of_the_workers(client, data, folder, capsys, monkeypatch):
+    without_bars(monkeypatch)
     seen = []
     flm.lmer(FORMULA, folder, client=client, progress=lambda *what: seen.append(what))
     assert ("design", 0.4) in seen and ("cross-products", 0.6) in seen

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from stream.stream_data import assert_same_fit, batches, frame
+from stream.stream_data import assert_same_fit, batches, frame, without_bars
 
 import fastlmm_core as flm
 from fastlmm_core.stream.ahead import ahead
@@ -56,7 +56,8 @@ def test_text_and_transforms_take_a_pass_over_their_columns(data):
     assert passes == [("f", "x"), ("f", "g", "x", "y")]
 
 
-def test_plans_and_progress_say_what_was_learned(data, capsys):
+def test_plans_and_progress_say_what_was_learned(data, capsys, monkeypatch):
+    without_bars(monkeypatch)
     plan = flm.plan("y ~ poly(x, 2) + f + (1 | g)", data)
     assert set(plan.learned) == {"poly(x, 2)", "f"}
     assert "first pass" in str(plan) and "poly(x, 2)" in str(plan).partition("first pass")[2]
