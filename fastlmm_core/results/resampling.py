@@ -44,6 +44,10 @@ def solved_model(fit, what: str) -> SolvedModel:
     return fit._solved
 
 
+BAR = 40
+"""Characters of a progress bar."""
+
+
 class Resampling:
     """Methods of `LMMResults` that fit the model again."""
 
@@ -224,7 +228,7 @@ class Resampling:
             random effects, and theta.
         n_jobs : threads; by default the processors available.
         progress : bool or callable, optional
-            True writes to stderr; a callable gets the fraction done.
+            True draws a bar on stderr; a callable gets the fraction done.
         kind : ``"parametric"``, or ``"cluster"``: whole clusters, drawn with replacement.
         by : of the cluster bootstrap: a grouping factor, a column of the data, or labels of the rows used; by
             default the outermost grouping factor.
@@ -368,9 +372,21 @@ class ReplicateRows(AbsentRows):
         )
 
 
+def _bar(fraction: float) -> None:
+    """A bar on stderr that is drawn over itself; lines where stderr is no terminal."""
+    stream = sys.stderr
+    if not getattr(stream, "isatty", lambda: False)():
+        stream.write(f"fastlmm_core: {fraction:4.0%} bootstrap\n")
+        return
+    full = round(BAR * fraction)
+    end = "\n" if fraction >= 1.0 else ""
+    stream.write(f"\rfastlmm_core: bootstrap [{'#' * full}{'.' * (BAR - full)}] {fraction:4.0%}{end}")
+    stream.flush()
+
+
 def _reporter(progress):
     if progress is True:
-        return lambda fraction: sys.stderr.write(f"fastlmm_core: {fraction:4.0%} bootstrap\n")
+        return _bar
     if progress is not None and progress is not False and not callable(progress):
         raise TypeError(f"progress is None, a bool or a callable, found {progress!r}")
     return progress or None

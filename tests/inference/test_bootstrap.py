@@ -185,3 +185,21 @@ def test_wrong_arguments(sleep, tmp_path):
     flm.save(fit, tmp_path / "fit", statistics=False)
     with pytest.raises(flm.DataError, match="file"):
         flm.load(tmp_path / "fit").bootstrap(2)
+
+
+def test_a_bar_on_a_terminal_and_lines_elsewhere(sleep, capsys, monkeypatch):
+    import io
+    import sys
+
+    fit = flm.lmer(FORMULAS[1], sleep)
+    fit.bootstrap(2, seed=1, progress=True)
+    assert capsys.readouterr().err.endswith("100% bootstrap\n")
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    fit.bootstrap(250, seed=1, progress=True, n_jobs=1)
+    text = sys.stderr.getvalue()
+    assert text.endswith("100%\n") and text.count("\r") == 2 and "#" * 40 in text
