@@ -89,6 +89,8 @@ def _certificate(fit) -> str:
     lowest = c.min_hessian_eigenvalue
     if lowest == lowest:
         shape = "a strict minimum" if lowest > 0 else "not a strict minimum"
+        if not c.converged:
+            shape = "the criterion bends upwards" if lowest > 0 else "the criterion does not bend upwards"
         lines.append(
             f"The smallest eigenvalue of the scaled Hessian is {format_one(lowest, 3)}: {shape} "
             "in all directions that are free."

@@ -157,6 +157,23 @@ def test_describe(sleep, line):
         sleep.describe("x")
 
 
+def test_words_of_a_fit_that_stopped_early():
+    formula, data = "normexam ~ standLRT + (standLRT | school)", flm.load_dataset("Exam")
+    with pytest.warns(flm.ConvergenceWarning):
+        text = flm.lmer(formula, data, control=flm.Control(max_iter=1)).describe("certificate")
+    assert "did not end at a certified minimum" in text and "a strict minimum" not in text
+    assert "bends upwards in all directions" in text
+
+
+def test_words_of_a_small_theta_that_is_only_a_matter_of_units():
+    data = flm.load_dataset("sleepstudy").assign(Days=lambda d: 8.64e7 * d["Days"])
+    fit = flm.lmer("Reaction ~ Days + (Days | Subject)", data)
+    assert fit.is_singular and not fit.convergence.boundary
+    for text in (fit.describe(), str(fit.summary())):
+        assert "none is at its bound" in text and "a variance is zero" not in text
+    assert "converged, singular" not in fit.report(plots=False)
+
+
 def test_markdown_is_a_table_with_as_many_cells_in_every_row(sleep, line):
     for fit in (sleep, line):
         tables = re.findall(r"(?:^\|.*\|\n)+", fit.summary().to_markdown(), re.M)
