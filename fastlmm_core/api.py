@@ -82,7 +82,7 @@ def lmer(
         show rows read, rows per second and the time left.
     checkpoint : path, optional
         Of files: the statistics are saved there after each complete file, and the next run goes on
-        after the last one.
+        after the last one.  Not with Dask, which does again what a lost worker had done.
     client : dask.distributed.Client, optional
         Batches are read and added up by its workers.
 
