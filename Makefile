@@ -63,7 +63,7 @@ TSAN_TESTS ?= tests/crossprod tests/mme tests/factorization tests/data/test_fact
 coverage: build/coverage/stamp
 	find build/coverage -name '*.gcda' -delete
 	PYTHONPATH=$(CURDIR)/build/coverage/site OPENBLAS_NUM_THREADS=1 COVERAGE_FILE=build/coverage/data \
-	$(BIN)/pytest -q --cov=build/coverage/site/fastlmm_core --cov-report= $(COVERAGE_TESTS)
+	$(BIN)/pytest -q -m "not slow" --cov=build/coverage/site/fastlmm_core --cov-report= $(COVERAGE_TESTS)
 	@$(BIN)/gcovr --root . --filter 'src_c/.*\.[ch]$$' --merge-mode-functions=merge-use-line-min \
 	--txt build/coverage/c.txt --print-summary --fail-under-line 90 build/coverage/temp; c=$$?; \
 	COVERAGE_FILE=build/coverage/data $(BIN)/coverage report --fail-under 90 > build/coverage/python.txt; python=$$?; \
@@ -80,7 +80,9 @@ FUZZ_SECONDS ?= 60
 valgrind: $(STAMPS)/test
 	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind -q --error-exitcode=9 --undef-value-errors=no --suppressions=tests/valgrind.supp \
 	$(BIN)/python $(BIN)/pytest -q -p no:faulthandler -m "not slow" $(VALGRIND_TESTS)
-VALGRIND_TESTS ?= tests/crossprod/test_rows.py tests/mme/test_collapsed.py tests/mme/test_crossed.py -k "not 16"
+VALGRIND_TESTS ?= tests/crossprod/test_rows.py tests/crossprod/test_gram.py tests/mme/test_collapsed.py \
+	tests/mme/test_tree.py tests/mme/test_crossed.py tests/factorization/test_cholesky.py \
+	-k "not 16 and not large and not threads and not overwritten and not parallel and not touches_most"
 
 ## make bench       the benchmark grid, one CSV below bench/results; BENCH_ARGS are those of bench/run.py
 bench: $(STAMPS)/bench
