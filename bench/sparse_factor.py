@@ -4,7 +4,7 @@
     python -m bench.sparse_factor --fit            also 1M rows, 200k workers x 20k firms, 2 percent away
     python -m bench.sparse_factor --threads 2 --csv bench/results/sparse_factor.csv
 
-Needs scikit-sparse for the columns of CHOLMOD; its speed is that of the BLAS it is linked to, which is
+Needs scikit-sparse 0.4 for the columns of CHOLMOD; its speed is that of the BLAS it is linked to, which is
 the system's.  Times are the least of the repeats, in milliseconds; all thread pools are pinned.
 """
 

@@ -2,8 +2,8 @@
 
 Orders of its own (METIS among them) serve `analyse_pattern`, and `CholmodFactor`
 offers the methods of `cholesky.Factor`, so that one can be checked against the
-other.  scikit-sparse 0.4 (``analyze``, ``Factor.cholesky_inplace``) and 0.5
-(``CholeskyFactor.factorize``) are spoken to in their own words.
+other.  scikit-sparse 0.4 (0.4.16; ``analyze``, ``Factor.cholesky_inplace``) and 0.5 (0.5.0;
+``CholeskyFactor.factorize``) are spoken to in their own words.
 """
 
 from typing import Any

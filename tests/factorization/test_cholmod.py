@@ -45,7 +45,7 @@ def test_factors_of_units_agree():
 
 
 @needs_cholmod
-@pytest.mark.parametrize("method", ["amd", "default"])
+@pytest.mark.parametrize("method", ["amd", "default", "metis"])
 def test_orders_serve_our_factor(method):
     A = SHAPES["grid"]()
     pattern, values = pattern_of(A)
