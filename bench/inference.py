@@ -70,6 +70,9 @@ def tasks(draws, threads):
     def cook(group):
         return lambda fit: fit.influence(by=group).cooks_distance
 
+    def clusters(fit):
+        return fit.bootstrap(draws, seed=1, n_jobs=threads, kind="cluster")
+
     def kenward_roger(fit):
         return fit.contrast(fit.params.index[1], ddf="kenward-roger")
 
@@ -80,10 +83,12 @@ def tasks(draws, threads):
         "large cook": ("large", cook("g"), largest, 0.5, 9),
         "large profile": ("large", limits, lower, None, 1),
         "large bootstrap": ("large", bootstrap, sigma, 30.0, 1),
+        "large clusters": ("large", clusters, sigma, None, 1),
         "small satterthwaite": ("small", lambda fit: fit.df, df, None, 9),
         "small kenward-roger": ("small", kenward_roger, adjusted, None, 9),
         "small profile": ("small", limits, lower, 0.05, 9),
         "small bootstrap": ("small", bootstrap, sigma, 0.5, 9),
+        "small clusters": ("small", clusters, sigma, None, 9),
         "small cook": ("small", cook("Subject"), largest, None, 9),
     }
 
@@ -210,7 +215,7 @@ def main(argv=None):
             store(frames["large"], folder)
         for name, task in wanted.items():
             rows.append(ours(name, task, frames[task[0]], options.repeats))
-            if with_r and not name.endswith("summary"):
+            if with_r and not name.endswith(("summary", "clusters")):
                 found = theirs(name, task, folder, sizes[task[0]], options.draws, options.limit)
                 rows.append(found)
     path = ROOT / "bench" / "results" / f"{options.name}.csv"
