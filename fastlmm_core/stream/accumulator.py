@@ -42,6 +42,7 @@ class Accumulator:
         self.crossings = [[IntegerKeys() for _ in parts[1:]] for parts in plan.groups]
         weighted = plan.spec.weights is not None
         self.places = [count_place(layout, f, weighted) for f in range(len(layout.k))]
+        self.sizes = [0] * len(layout.k)
         self.R = [np.zeros((0, k, self.u)) for k in layout.k]
         self.counts = [None if at else np.zeros(0, np.int64) for at in self.places]
         self.pairs = {
@@ -175,10 +176,10 @@ class Accumulator:
             self.moments += unweighted_moments(design, layout, self.threads)
 
     def _reserve(self, f, size):
-        room = len(self.R[f])
-        if size <= room:
+        self.sizes[f] = max(size, self.sizes[f])
+        if size <= len(self.R[f]):
             return
-        room = max(size, min(2 * room, room + (1 << 22)))
+        room = size + min(size, 1 << 22)  # what is not used yet takes no memory
         self.R[f] = _widened(self.R[f], room)
         if self.counts[f] is not None:
             self.counts[f] = _widened(self.counts[f], room)
@@ -193,12 +194,12 @@ class Accumulator:
         """
         ranks, levels, R, counts = [], [], [], []
         for f, parts in enumerate(self.plan.groups):
-            at = self.places[f]
-            found = self.R[f][:, at[0], at[1]].astype(np.int64) if at else self.counts[f]
+            at, sums, found = self.places[f], self.R[f][: self.sizes[f]], self.counts[f]
+            found = sums[:, at[0], at[1]].astype(np.int64) if at else found[: self.sizes[f]]
             known, order = self._level_set(f, parts, found)
             levels.append(known)
             ranks.append(_ranks(order, len(found)) if self.pairs else None)
-            R.append(_in_order(self.R[f], order, last))
+            R.append(_in_order(sums, order, last))
             counts.append(_in_order(found, order, last or at is not None))
         pairs = {(f, g): sums.sorted(ranks[f], ranks[g]) for (f, g), sums in self.pairs.items()}
         return CrossProducts(
