@@ -1,13 +1,15 @@
 """Linear mixed models, fast and exact: lme4's formulas, Satterthwaite tests, certified optima."""
 
-from importlib import import_module
+from importlib import import_module as _import_module
 
 from fastlmm_core.errors import (
     ConvergenceWarning,
     DataError,
+    DataWarning,
     FastLMMError,
     FormulaError,
     ModelError,
+    ModelWarning,
     MonteCarloWarning,
     NumericalError,
     RankWarning,
@@ -39,9 +41,11 @@ _LAZY = {
 __all__ = [
     "ConvergenceWarning",
     "DataError",
+    "DataWarning",
     "FastLMMError",
     "FormulaError",
     "ModelError",
+    "ModelWarning",
     "MonteCarloWarning",
     "NumericalError",
     "RankWarning",
@@ -52,11 +56,12 @@ __all__ = [
 
 def __getattr__(name):
     if name in _LAZY:
-        value = getattr(import_module(f"fastlmm_core.{_LAZY[name]}"), name)
+        value = getattr(_import_module(f"fastlmm_core.{_LAZY[name]}"), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'fastlmm_core' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *_LAZY})
+    public = {name for name in globals() if name.startswith("__") or not name.startswith("_")}
+    return sorted(public | {*_LAZY})

@@ -13,6 +13,9 @@ from ..errors import FormulaError
 from .algebra import term_text, terms_of
 from .tokens import fail, python_text, quote, read, summands, tokenize, walk
 
+_STRUCTURED = re.compile(r"(us|diag|cs|homcs|hetcs|ar1|hetar1|toep|homtoep|ou|rr|gau|mat)\((.*\|.*)\)")
+"""Names that other packages give to covariance structures of random terms."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -168,6 +171,8 @@ class _Parts:
                 "a random term can only be added, it cannot be part of an interaction or a product; "
                 "a slope that varies by group is (x | group)",
             )
+        elif structure := _STRUCTURED.fullmatch(node.text):
+            self.fail(node, _structure_advice(*structure.groups()))
         elif _is_offset(node):
             if sign < 0:
                 self.fail(node, "an offset cannot be taken away: write offset(-z)")
@@ -265,6 +270,18 @@ def _is_sum(node):
 
 def _has_bar(node):
     return any(_is_bar(part) for part in walk(node))
+
+
+def _structure_advice(name, inside):
+    """What to say of a covariance structure by name, such as ``ar1(x | g)``."""
+    if name == "us":
+        return f"unstructured covariances are what ({inside}) means: write it without us"
+    if name == "diag":
+        return f"for uncorrelated effects write ({inside.replace('|', '||', 1)})"
+    return (
+        f"covariance structures such as {name}() are not supported: ({inside}) has free covariances, "
+        f"({inside.replace('|', '||', 1)}) none"
+    )
 
 
 def _is_offset(node):

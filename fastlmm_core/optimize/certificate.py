@@ -73,7 +73,7 @@ class Certificate:
     boundary: tuple[str, ...]
     kkt_min_eigenvalue: float
     n_starts: int
-    trace: list[Step] = field(default_factory=list)
+    trace: list[Step] = field(default_factory=list, repr=False)
     monte_carlo: MonteCarlo | None = None
 
     def __post_init__(self):

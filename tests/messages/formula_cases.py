@@ -33,6 +33,11 @@ _formula = [
         flm.FormulaError, "must be in parentheses: (terms | group)", "^^^",
     ),
     error(
+        FORMULA, "a covariance structure of another package",
+        'flm.lmer("Reaction ~ Days + ar1(Days | Subject)", sleep)',
+        flm.FormulaError, "structures such as ar1() are not supported", "(Days || Subject) none", "^^^^",
+    ),
+    error(
         FORMULA, "no random term",
         'flm.lmer("Reaction ~ Days", sleep)',
         flm.FormulaError, "has no random term like (1 | group)", "fit it with lm, or add one",
