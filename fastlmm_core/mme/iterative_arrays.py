@@ -1,6 +1,7 @@
 """`CrossProducts` of crossed factors -> the arrays of the iterative kernels, and their size."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -111,7 +112,7 @@ def _compact(N: Float) -> np.ndarray:
 
 def _own_matrix(cp, stacked):
     """A_cc (m, m), both triangles, by rows."""
-    grid = [[None] * len(stacked) for _ in stacked]
+    grid: list[list[Any]] = [[None] * len(stacked) for _ in stacked]
     for a, f in enumerate(stacked):
         G, kf = cp.levels[f], len(cp.z[f])
         blocks = np.ascontiguousarray(cp.R[f][:, :, cp.z[f]])
