@@ -253,14 +253,14 @@ def build_plan(
 ) -> Plan:
     """See `fastlmm_core.plan`."""
     source = open_source(data)
-    return plan_of(formula, source, reml, weights, contrasts, na_action, levels)[0]
+    return plan_of(formula, source, reml, weights, contrasts, na_action, levels, expect=True)[0]
 
 
 def plan_of(
     formula, source: Source, reml, weights, contrasts, na_action, levels=None, learned=None,
-    look_at=look_through, trust=False,
+    look_at=look_through, trust=False, expect=False,
 ):  # fmt: skip
-    """The plan of a source, and what was learned for it."""
+    """The plan of a source, and what was learned for it; with ``expect`` also the levels to expect."""
     parsed = parse_formula(formula)
     if not parsed.bars:
         raise FormulaError(f"{formula}\nhas no random term like (1 | group): statistics are for mixed models")
@@ -295,7 +295,7 @@ def plan_of(
         row_bytes=int(source.row_bytes(columns)),
         data_name=getattr(first, "attrs", {}).get("name"),
         learned=learned.passed,
-        expected=expected_levels(_groups(parsed), first, source, parsed),
+        expected=expected_levels(_groups(parsed), first, source, parsed) if expect else {},
         mapped_bytes=source.mapped_bytes,
     )
     return plan, learned
