@@ -54,11 +54,13 @@ def test_the_installed_files():
 
 
 def python(code, *options):
-    """Standard output of a fresh interpreter with the package on its path."""
+    """Words printed by a fresh interpreter, started where the package lies: a checkout must not hide it."""
     paths = [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, *options, "-c", code]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(
+        command, env=environment, cwd=PACKAGE.parent, capture_output=True, text=True, timeout=120
+    )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.split()
 
