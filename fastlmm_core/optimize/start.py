@@ -34,7 +34,7 @@ FAR = 30.0
 CROWDED = 4
 """Levels per column of Z up to which local minima of one term were seen: in 2 of 200 simulated
 models with 3 columns on 6 levels; none of 300 models with more levels had a second minimum."""
-AMPLE = (100.0, 1e5)
+AMPLE = (1e5, 100.0)
 """``T a`` of ample starts, a the smallest eigenvalue of the mean of A_i = Z_i'Z_i."""
 MOST_STARTS = 8
 ROWS_PER_EFFECT = 4
@@ -49,19 +49,22 @@ def wanted_starts(objective: ProfiledObjective, theta_map: ThetaMap) -> int:
 
     One term: four where it has about as many covariance parameters as levels, two where there are
     few levels and few rows to each, else one.  Several terms: eight with two rows or
-    fewer to a random effect, else four, of which the first may be enough.  A search that is
-    expensive is repeated only where terms of one factor compete.
+    fewer to a random effect, four with few rows or where they share a factor, else two, of which
+    the first may be enough.  A search that is expensive is repeated only where terms of one
+    factor compete.
     """
     if theta_map.n_theta < 2:
         return 1
     if objective.work > SMALL_WORK:
-        return 2 if _compete(objective, theta_map) else 1
+        return 3 if _compete(objective, theta_map) else 1
     if len(theta_map.blocks) == 1:
         if crowded(objective, theta_map):
             return 4
         few_levels = min(objective.engine.levels) <= FEW_LEVELS
         return 2 if few_levels and few_data(objective, theta_map) else 1
-    return MOST_STARTS if 2 * n_effects(objective, theta_map) > objective.n else 4
+    if 2 * n_effects(objective, theta_map) > objective.n:
+        return MOST_STARTS
+    return 4 if shares_factor(theta_map) or few_data(objective, theta_map) else 2
 
 
 def n_effects(objective: ProfiledObjective, theta_map: ThetaMap) -> int:
@@ -158,7 +161,7 @@ def starting_factors(
         return improved(objective, theta_map, SMALL_SD)
     if len(blocks) > 1 and number < 4 + len(blocks):
         chosen = range(len(blocks)) if number < 3 else [number - 4]
-        sd = ample_sd(objective, theta_map, AMPLE[number == 2])
+        sd = ample_sd(objective, theta_map, AMPLE[number > 1])
         return [(sd[t] if t in chosen else SMALL_SD) * np.eye(b.q) for t, b in enumerate(blocks)]
     rng = np.random.default_rng((seed, number))
     return [rng.normal(size=(b.q, b.q)) * 10.0 ** rng.uniform(-1.5, 1.0) for b in blocks]

@@ -91,7 +91,7 @@ def test_number_of_starts():
 
 def test_an_expensive_search_is_repeated_where_terms_compete():
     apart = (TermBlock(0, 0, 1), TermBlock(0, 1, 1))
-    for shift, wanted in ((0.0, 1), (10.0, 2)):
+    for shift, wanted in ((0.0, 1), (10.0, 3)):
         objective, theta_map = model(True, apart)
         Z = objective.engine.Z[0]
         Z[:, 1::2] += shift * Z[:, 0::2]  # the slope's covariate moves away from 0
