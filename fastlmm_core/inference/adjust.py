@@ -9,9 +9,14 @@ from functools import lru_cache
 
 import numpy as np
 from scipy import special
-from scipy.optimize import brentq
 
-from fastlmm_core.inference.distributions import HUGE, f_upper, t_quantile, t_two_sided
+from fastlmm_core.inference.distributions import (
+    HUGE,
+    f_upper,
+    t_quantile,
+    t_two_sided,
+    upper_quantile,
+)
 from fastlmm_core.inference.maxima import LargestT
 
 METHODS = ("tukey", "dunnett", "mvt", "sidak", "scheffe", "bonferroni", "holm", "fdr", "none")
@@ -108,10 +113,7 @@ class Family:
             return t_quantile(0.5 + 0.5 * level ** (1.0 / m), df)
         upper, found = self._upper(), {}
         for d in {_key(d) for d in df[self.known].tolist()}:
-            high = 2.0
-            while upper(high, d) > 1.0 - level:
-                high *= 2.0
-            found[d] = brentq(lambda x, d=d: upper(x, d) - (1.0 - level), 0.0, high, xtol=1e-9)
+            found[d] = upper_quantile(lambda x, d=d: upper(x, d), 1.0 - level)
         return np.array([found.get(_key(d), np.nan) for d in df.tolist()])
 
     def _upper(self):

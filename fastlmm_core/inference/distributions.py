@@ -34,3 +34,13 @@ def f_upper(F: float, df1: float, df2: float) -> float:
     if df2 >= HUGE:
         return float(special.gammaincc(df1 / 2.0, df1 * F / 2.0))
     return float(special.betainc(df2 / 2.0, df1 / 2.0, df2 / (df2 + df1 * F)))
+
+
+def upper_quantile(upper, p: float) -> float:
+    """x > 0 with ``upper(x) = p`` for a decreasing function of x, such as a tail probability."""
+    from scipy.optimize import brentq  # its import takes longer than a fit
+
+    high = 2.0
+    while upper(high) > p:
+        high *= 2.0
+    return float(brentq(lambda x: upper(x) - p, 0.0, high, xtol=1e-10))

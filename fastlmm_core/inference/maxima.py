@@ -12,9 +12,8 @@ results repeat, and correlations may be singular, as those of all pairs are.
 
 import numpy as np
 from scipy import special
-from scipy.optimize import brentq
 
-from fastlmm_core.inference.distributions import HUGE
+from fastlmm_core.inference.distributions import HUGE, upper_quantile
 
 POINTS = 1 << 16
 """Points on the sphere; p values are then good to a thousandth of themselves, near one half to 4e-4."""
@@ -48,10 +47,7 @@ class LargestT:
 
     def quantile(self, level: float, df: float) -> float:
         """x with ``P(max |t| <= x) = level``."""
-        high = 2.0
-        while self.upper(high, df) > 1.0 - level:
-            high *= 2.0
-        return float(brentq(lambda x: self.upper(x, df) - (1.0 - level), 0.0, high, xtol=1e-10))
+        return upper_quantile(lambda x: self.upper(x, df), 1.0 - level)
 
 
 def _largest(A: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ from threading import RLock
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 from scipy.special import ndtri
 
 from fastlmm_core.crossprod.threads import resolve_threads
@@ -191,6 +190,8 @@ def _draw(ax, curve: pd.DataFrame, kind: str) -> None:
     value, zeta, slope = (curve[name].to_numpy() for name in ("value", "zeta", "slope"))
     if len(value) < 2:
         return
+    from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
+
     smooth = CubicHermiteSpline if np.isfinite(slope).all() else PchipInterpolator
     line = smooth(value, zeta, slope) if smooth is CubicHermiteSpline else smooth(value, zeta)
     x = np.linspace(value[0], value[-1], 201)
