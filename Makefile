@@ -44,7 +44,7 @@ sanitize: build/asan/stamp $(STAMPS)/test
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -p no:faulthandler -m "not slow and not reference" $(SANITIZE_TESTS)
 SANITIZE_TESTS ?= tests/crossprod tests/data tests/mme tests/factorization tests/criterion tests/optimize \
-	tests/inference/test_bootstrap_sampler.py tests/stream --ignore tests/stream/test_cluster.py
+	tests/inference/test_bootstrap_sampler.py tests/stream --ignore tests/stream/test_cluster.py --ignore tests/stream/test_forecast.py
 
 ## make tsan        the parallel kernels under Clang's ThreadSanitizer, whose OpenMP tells it of its barriers
 tsan: build/tsan/stamp $(STAMPS)/test
