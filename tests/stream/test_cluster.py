@@ -1,52 +1,18 @@
 """The pass on Dask: its own scheduler, a cluster of processes, a worker that dies."""
 
 import os
-import sys
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from stream.stream_data import assert_same_fit, frame
+from stream.stream_data import assert_same_fit
 
 import fastlmm_core as flm
 
-TESTS = Path(__file__).parents[1]
 FORMULA = "y ~ x + f + (1 + x | g) + (1 | h)"
 
 
-@contextmanager
-def path_without_tests():
-    """Dask imports packages where they are installed, and would take the folder ``sparse`` for one."""
-    before = list(sys.path)
-    sys.path[:] = [place for place in before if Path(place or ".").resolve() != TESTS]
-    try:
-        yield
-    finally:
-        sys.path[:] = before
-
-
-with path_without_tests():
-    dask = pytest.importorskip("dask", reason="Dask is not installed")
-    dataframe = pytest.importorskip("dask.dataframe", reason="dask.dataframe is not installed")
-    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
-
-
-@pytest.fixture(scope="module")
-def data():
-    return frame()
-
-
-@pytest.fixture(scope="module")
-def expected(data):
-    return flm.lmer(FORMULA, data)
-
-
-@pytest.fixture(scope="module")
-def client():
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with path_without_tests():
-        with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-            yield client
+dask = pytest.importorskip("dask", reason="Dask is not installed")
+dataframe = pytest.importorskip("dask.dataframe", reason="dask.dataframe is not installed")
+distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
 
 
 def test_a_dask_frame_without_a_cluster(data, expected):

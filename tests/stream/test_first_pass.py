@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from stream.stream_data import assert_same_fit, batches, frame, without_bars
+from stream.stream_data import assert_same_fit, batches, without_bars
 
 import fastlmm_core as flm
 from fastlmm_core.stream.ahead import ahead
@@ -13,11 +13,6 @@ from fastlmm_core.streaming import fit_stream
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
-
-
-@pytest.fixture(scope="module")
-def data():
-    return frame()
 
 
 def watched(data):

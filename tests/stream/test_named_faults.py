@@ -1,7 +1,7 @@
 """Faults of datasets, lazy frames and relations name their place; checkpoints say what they are for."""
 
 import pytest
-from stream.stream_data import assert_same_fit, batches, frame
+from stream.stream_data import assert_same_fit, batches
 
 import fastlmm_core as flm
 from fastlmm_core.stream.sources import open_source
@@ -10,20 +10,6 @@ pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 ds = pytest.importorskip("pyarrow.dataset")
 FORMULA = "y ~ x + (1 | g) + (1 | h)"
-
-
-@pytest.fixture
-def data():
-    return frame()
-
-
-@pytest.fixture
-def folder(data, tmp_path):
-    folder = tmp_path / "rows"
-    folder.mkdir()
-    for part in range(4):
-        data.iloc[part * 600 : part * 600 + 600].to_parquet(folder / f"{part}.parquet", row_group_size=200)
-    return folder
 
 
 def damage(path, group):

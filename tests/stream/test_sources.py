@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from stream.stream_data import assert_same_fit, frame
+from stream.stream_data import assert_same_fit
 
 import fastlmm_core as flm
 from fastlmm_core.stream.ahead import ahead
@@ -12,16 +12,6 @@ from fastlmm_core.stream.sources import is_stream, open_source
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 FORMULA = "y ~ x + f + (1 + x | g) + (1 | h)"
-
-
-@pytest.fixture(scope="module")
-def data():
-    return frame()
-
-
-@pytest.fixture(scope="module")
-def expected(data):
-    return flm.lmer(FORMULA, data)
 
 
 @pytest.fixture(scope="module")

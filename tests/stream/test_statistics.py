@@ -6,17 +6,12 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
-from stream.stream_data import assert_same_fit, frame
+from stream.stream_data import assert_same_fit
 
 import fastlmm_core as flm
 from fastlmm_core.stream.plan import Plan
 
 FORMULA = "y ~ x + f + (1 | h) + (1 + x | s:f)"
-
-
-@pytest.fixture(scope="module")
-def data():
-    return frame()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from stream.stream_data import assert_same_fit, batches, frame
+from stream.stream_data import assert_same_fit, batches
 
 import fastlmm_core as flm
 from fastlmm_core.stream import files as files_room
@@ -15,20 +15,6 @@ from fastlmm_core.stream.sources import Batch
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 FORMULA = "y ~ x + f + (1 | g) + (1 | h)"
-
-
-@pytest.fixture
-def data():
-    return frame()
-
-
-@pytest.fixture
-def folder(data, tmp_path):
-    folder = tmp_path / "rows"
-    folder.mkdir()
-    for part in range(4):
-        data.iloc[part * 600 : part * 600 + 600].to_parquet(folder / f"{part}.parquet", row_group_size=200)
-    return folder
 
 
 def refused(data, *parts, formula=FORMULA, **options):

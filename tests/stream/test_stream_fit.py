@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from stream.stream_data import assert_same_fit, batches, frame
+from stream.stream_data import assert_same_fit, batches
 
 import fastlmm_core as flm
 from fastlmm_core.stream.pipeline import accumulate
@@ -24,11 +24,6 @@ MODELS = [
     ("log(y + 40) ~ f + (1 | s:h)", {"contrasts": {"f": "sum"}}),
     ("y ~ x + (x || g)", {}),
 ]
-
-
-@pytest.fixture(scope="module")
-def data():
-    return frame()
 
 
 @pytest.mark.parametrize("formula, options", MODELS, ids=[m[0] for m in MODELS])
