@@ -8,9 +8,12 @@ from scipy import special
 
 from fastlmm_core.errors import ModelError
 from fastlmm_core.inference.reliability import error_variances
+from fastlmm_core.results.criterion import column_sizes
+from fastlmm_core.results.fitrows import FitRows
 from fastlmm_core.results.influence import GroupedRows, Influence
 from fastlmm_core.results.robust import outermost
 from fastlmm_core.results.rowblocks import equations, fit_source
+from fastlmm_core.results.streamrows import StatisticsRows
 
 ALPHA = 0.01
 """Level below which a test is pointed at."""
@@ -33,6 +36,9 @@ LEAST_DF = 2.0
 SHIFT = 1.0
 """Standard errors of a coefficient that one group may move it by."""
 
+NEEDS_ROWS = "needs rows"
+"""Statistic of a check that was not made."""
+
 COLUMNS = ["check", "where", "statistic", "value", "p", "flag", "message"]
 
 
@@ -47,9 +53,15 @@ class Check:
     def flagged(self) -> pd.DataFrame:
         return self.frame[self.frame["flag"]]
 
+    @property
+    def skipped(self) -> pd.DataFrame:
+        """Checks that need the data rows, which this fit does not have."""
+        return self.frame[self.frame["statistic"] == NEEDS_ROWS]
+
     def __str__(self) -> str:
-        flagged = len(self.flagged)
-        head = f"{self.formula}: {flagged or 'nothing'} to look at, of {len(self.frame)} checks"
+        flagged, skipped = len(self.flagged), len(self.skipped)
+        head = f"{self.formula}: {flagged or 'nothing'} to look at, of {len(self.frame) - skipped} checks"
+        head += f"; {skipped} more need the data rows" if skipped else ""
         ordered = self.frame.sort_values("flag", ascending=False, kind="stable")
         lines = [f"{'!' if row.flag else ' '} {row.message}" for row in ordered.itertuples()]
         return "\n".join([head, *lines])
@@ -64,17 +76,40 @@ def check_fit(fit) -> Check:
     """Run every check; see `LMMResults.check`."""
     equations(fit)
     rows = [*_search(fit), *_terms(fit)]
+    if isinstance(fit._rows, FitRows):
+        rows += [*_row_checks(fit), *_random_effects(fit), *_influence(fit)]
+    else:
+        rows += [*_random_effects(fit), *_without_rows(fit)]
+    return Check(fit.formula, pd.DataFrame(rows, columns=COLUMNS))
+
+
+def _row_checks(fit):
+    """Residuals: outliers, shape, variances."""
     try:
         leverage = GroupedRows(fit, None).rows[1]
     except ModelError:  # too many crossed levels
         leverage = np.zeros(fit.nobs)
     with np.errstate(divide="ignore", invalid="ignore"):
         residual = fit._rows.scaled_residuals / np.sqrt(np.where(leverage < 1.0, 1.0 - leverage, np.nan))
-    rows += [_outlying_rows(fit, residual), _shape("residuals", "", residual[np.isfinite(residual)])]
-    rows += [*_variances(fit, residual), *_group_variances(fit, leverage)]
-    rows += _random_effects(fit)
-    rows += _influence(fit)
-    return Check(fit.formula, pd.DataFrame(rows, columns=COLUMNS))
+    yield _outlying_rows(fit, residual)
+    yield _shape("residuals", "", residual[np.isfinite(residual)])
+    yield from _variances(fit, residual)
+    yield from _group_variances(fit, leverage)
+
+
+def _without_rows(fit):
+    """The checks that sums by level cannot make, by name."""
+    facts = fit._facts
+    group = facts.factors[int(np.argmin([len(levels) for levels in facts.levels]))]
+    for check, where, what in (
+        ("outlying row", "", "residuals"),
+        ("normal residuals", "", "residuals"),
+        ("variance and mean", "", "residuals and fitted values"),
+        ("variance between groups", group, "squares of the response by level"),
+        ("influential group", group, "products of fixed columns by level"),
+    ):
+        text = f"{check}{' of ' + where if where else ''}: not checked, it takes the {what}, so the data rows"
+        yield _row(check, where, NEEDS_ROWS, np.nan, np.nan, False, text)
 
 
 def _row(check, where, statistic, value, p, flag, message):
@@ -91,17 +126,17 @@ def _search(fit):
 def _terms(fit):
     """Variances near 0 and correlations near 1 of each random term."""
     total = fit.scale + sum(fit._rows.variances[1:])
-    source = fit_source(fit._rows.design, fit._rows.labels)
-    for (key, names, cov), term in zip(fit._blocks, source.terms, strict=True):
+    for (key, names, cov), size in zip(fit._blocks, _mean_squares(fit), strict=True):
         sd = np.sqrt(np.diag(cov))
-        # of the variance of y: z'Sigma z of this column alone, with z at its root mean square
-        size = sum((source.Z(term, part) ** 2).sum(0) for part in source.slices()) / source.n
         for j, name in enumerate(names):
-            share = cov[j, j] * size[j] / total
-            flag = share < SMALL_SHARE
+            share = 0.0 if sd[j] == 0 else cov[j, j] * size[j] / total
             size_of = "0" if sd[j] == 0 else f"{sd[j]:.4g}, {share:.3g} of the variance"
+            if np.isnan(share):
+                text = f"{key}: sd of {name} is {sd[j]:.4g}; its share of the variance takes the data rows"
+                yield _row("variance", key, NEEDS_ROWS, np.nan, np.nan, False, text)
+                continue
             text = f"{key}: sd of {name} is {size_of}"
-            yield _row("variance", key, name, share, np.nan, flag, text)
+            yield _row("variance", key, name, share, np.nan, share < SMALL_SHARE, text)
         for a in range(len(names)):
             for b in range(a):
                 if sd[a] > 0 and sd[b] > 0:
@@ -110,6 +145,20 @@ def _terms(fit):
                     flag = abs(r) > CORRELATION
                     text += ", near its bound" if flag else ""
                     yield _row("correlation", key, f"{names[b]}, {names[a]}", r, np.nan, flag, text)
+
+
+def _mean_squares(fit) -> list[np.ndarray]:
+    """Of the columns of Z of each term (q,): times its variance, a column's share of the variance of y."""
+    rows = fit._rows
+    if isinstance(rows, FitRows):
+        source = fit_source(rows.design, rows.labels)
+        return [
+            sum((source.Z(term, part) ** 2).sum(0) for part in source.slices()) / source.n
+            for term in source.terms
+        ]
+    found = column_sizes(fit._solved, rows.moments if isinstance(rows, StatisticsRows) else None)
+    # weighted sums alone do not tell
+    return [np.full(len(term.names), np.nan) for term in fit._facts.terms] if found is None else found
 
 
 def _outlying_rows(fit, residual):

@@ -8,9 +8,12 @@ import pandas as pd
 
 from fastlmm_core.criterion.information import natural_scales
 from fastlmm_core.errors import DataError
+from fastlmm_core.inference.conditional import is_exact, leverage_sum, moves_with_theta, weighted_squares
 from fastlmm_core.inference.estimates import pseudo_inverse
 from fastlmm_core.results.coefficients import choose
+from fastlmm_core.results.fitrows import FitRows
 from fastlmm_core.results.influence import GroupedRows
+from fastlmm_core.results.rowblocks import equations
 
 
 def corrected_aic(fit) -> float:
@@ -22,15 +25,35 @@ def corrected_aic(fit) -> float:
 def conditional_aic(fit, method: str) -> float:
     """See `LMMResults.caic`."""
     parameters = choose(method, {"greven-kneib": estimated_df, "vaida-blanchard": known_df}, "method")
-    rows = fit._rows
-    w = 1.0 if rows.design.weights is None else rows.design.weights
-    squares = float((w * rows.residuals**2).sum()) / fit.scale
-    deviance = rows.design.n * log(2.0 * pi * fit.scale) - fit._estimates.sum_log_weights + squares
+    solved, n = equations(fit), fit.nobs
+    if is_exact(solved):
+        squares = weighted_squares(solved)
+    else:
+        rows = _rows_of_probes(fit)
+        w = 1.0 if rows.design.weights is None else rows.design.weights
+        squares = float((w * rows.residuals**2).sum()) / fit.scale
+    deviance = n * log(2.0 * pi * fit.scale) - fit._estimates.sum_log_weights + squares
     return deviance + 2.0 * (parameters(fit) + 1.0)
+
+
+def _rows_of_probes(fit) -> FitRows:
+    """A fit by probes has estimates of the sums that others are exact in."""
+    if not isinstance(fit._rows, FitRows):
+        raise DataError(
+            "the conditional AIC of a fit by probes needs the data rows, which this fit does not have: fit "
+            "rows with lmer, or use another engine"
+        )
+    return fit._rows
 
 
 def known_df(fit) -> float:
     """``tr(d fitted / d y)`` at fixed theta: the sum of the leverages."""
+    return leverage_sum(equations(fit)) if is_exact(equations(fit)) else known_df_by_rows(fit)
+
+
+def known_df_by_rows(fit) -> float:
+    """The same, leverage by leverage."""
+    _rows_of_probes(fit)
     return float(GroupedRows(fit, None).rows[1].sum())
 
 
@@ -41,8 +64,33 @@ def estimated_df(fit) -> float:
     and by the implicit function theorem theta by ``-H^-1 d(gradient)/dy``, H the profiled Hessian;
     ``d(gradient_j)/dy = (2 N / r2) (a_j / r2 P y - P w_j)``.  Parameters at a bound do not move.
     """
-    solved, grouped = fit._solved, GroupedRows(fit, None)
+    solved = equations(fit)
+    if not is_exact(solved):
+        return estimated_df_by_rows(fit)
+
+    def products():
+        return moves_with_theta(solved, fit._prediction_errors.levels)
+
+    return _following(fit, leverage_sum(solved), products)
+
+
+def estimated_df_by_rows(fit) -> float:
+    """The same, from how each fitted value moves."""
+    _rows_of_probes(fit)
+    grouped = GroupedRows(fit, None)
     d, leverage, _ = grouped.rows
+
+    def products():
+        psi = _moves(fit, grouped, d, fit._solved.theta_map.directions(fit._estimates.theta))
+        weighted = grouped.w[:, None] * psi
+        return psi.T @ weighted, weighted.T @ (fit._rows.residuals / fit._solved.fixed.scale)
+
+    return _following(fit, float(leverage.sum()), products)
+
+
+def _following(fit, known: float, products) -> float:
+    """Adds what theta contributes; ``products()`` are ``psi'W psi`` (m, m) and ``psi'W e`` (m,)."""
+    solved = fit._solved
     information, point = solved.calculus.information, solved.point
     m = len(information) - 1
     a = information[:m, m]
@@ -51,13 +99,13 @@ def estimated_df(fit) -> float:
     inner = solved.calculus.to_theta is not None
     free = np.arange(m) if inner else np.flatnonzero((lower != 0) | (theta > 1e-4))
     if not len(free):
-        return float(leverage.sum())
-    psi = solved.calculus.gradient(_moves(fit, grouped, d, solved.theta_map.directions(theta)))[:, free]
-    e, w = fit._rows.residuals / fit._solved.fixed.scale, grouped.w
-    moved = psi.T @ (w[:, None] * psi) - np.outer(a[free] / point.N, psi.T @ (w * e))
+        return known
+    gram, along = products()
+    J = solved.calculus.gradient(np.eye(m))[:, free]
+    moved = J.T @ gram @ J - np.outer(a[free] / point.N, J.T @ along)
     scales = np.ones(m) if inner else natural_scales(solved.theta_map, theta)
     H_inverse = pseudo_inverse(profiled[np.ix_(free, free)], scales[free])
-    return float(leverage.sum() + 2.0 / point.s2 * (H_inverse * moved).sum())
+    return known + 2.0 / point.s2 * float((H_inverse * moved).sum())
 
 
 def _moves(fit, grouped, d, directions) -> np.ndarray:

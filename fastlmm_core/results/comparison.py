@@ -56,18 +56,20 @@ class _Entry:
     random: tuple[set, set]
 
 
-def anova(*fits) -> pd.DataFrame:
+def anova(*fits, names=None) -> pd.DataFrame:
     """Compare two or more fits by likelihood-ratio tests.
 
     Parameters
     ----------
     fits : LMMResults and LMResults
         Of the same response and rows.
+    names : list of str, optional
+        Labels of the fits, in their order; by default the formulas.
 
     Returns
     -------
     DataFrame
-        A row per model by increasing number of parameters, index the formulas,
+        A row per model by increasing number of parameters, index the formulas or ``names``,
         columns ``npar, aic, bic, llf, deviance, chisq, df, p, p_mixture``.
         ``deviance`` is ``-2 llf``; each row is tested against the one above it.
         ``p`` is lme4's, from a chi-square on ``df``.  ``p_mixture`` knows that a
@@ -81,6 +83,7 @@ def anova(*fits) -> pd.DataFrame:
     Raises
     ------
     ModelError : fewer than two fits.
+    ValueError : not one name per fit.
     DataError : different numbers of rows or different responses, or a REML fit read from a file
         that would have to be fitted again.
 
@@ -98,6 +101,9 @@ def anova(*fits) -> pd.DataFrame:
     for fit in fits:
         if not isinstance(fit, LMMResults | LMResults):
             raise TypeError(f"anova takes fits made by lmer or lm, found {type(fit).__name__}")
+    labels = [fit.formula for fit in fits] if names is None else [str(name) for name in names]
+    if len(labels) != len(fits):
+        raise ValueError(f"{len(labels)} names for {len(fits)} fits")
     _check_same_data(fits)
     _warn_of_estimates(fits)
     is_reml = [isinstance(fit, LMMResults) and fit.method == "REML" for fit in fits]
@@ -108,10 +114,10 @@ def anova(*fits) -> pd.DataFrame:
     if restricted:
         notes.append("restricted likelihoods (REML), the fixed effects being the same")
     elif any(is_reml):
-        notes += [f"{fit.formula}: {REFITTED}" for fit, reml in zip(fits, is_reml, strict=True) if reml]
+        notes += [f"{label}: {REFITTED}" for label, reml in zip(labels, is_reml, strict=True) if reml]
     with warnings.catch_warnings():  # said above, once
         warnings.simplefilter("ignore", MonteCarloWarning)
-        entries = [_entry(fit, names, restricted) for fit, names in zip(fits, fixed, strict=True)]
+        entries = [_entry(*one, restricted) for one in zip(fits, labels, fixed, strict=True)]
     entries.sort(key=lambda entry: entry.npar)
     return _table(entries, fits[0].nobs, notes)
 
@@ -165,16 +171,16 @@ def exact_rlrt(fit, nsim: int = 10000, seed=None) -> pd.Series:
     return pd.Series(values, name="exact_rlrt")
 
 
-def _entry(fit, fixed: frozenset, restricted: bool) -> _Entry:
+def _entry(fit, label: str, fixed: frozenset, restricted: bool) -> _Entry:
     if isinstance(fit, LMResults):
         minus2 = reml_of_least_squares(fit._estimates) if restricted else -2.0 * fit.llf
-        return _Entry(fit.formula, fit.df_modelwc, minus2, fixed, (set(), set()))
+        return _Entry(label, fit.df_modelwc, minus2, fixed, (set(), set()))
     facts = fit._facts
     random = parameters((facts.factors[term.factor], term.names) for term in facts.terms)
     minus2 = -2.0 * fit.llf
     if fit.method == "REML" and not restricted:
         minus2 = by_maximum_likelihood(solved_model(fit, "a refit by ML")).estimates.objective
-    return _Entry(fit.formula, fit.df_modelwc, minus2, fixed, random)
+    return _Entry(label, fit.df_modelwc, minus2, fixed, random)
 
 
 def _table(entries: list[_Entry], nobs: int, notes) -> pd.DataFrame:

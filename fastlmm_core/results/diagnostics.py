@@ -244,7 +244,9 @@ class Diagnostics:
 
         Returns
         -------
-        Check : ``str``, ``frame`` (``check, where, statistic, value, p, flag, message``), ``flagged``.
+        Check : ``str``, ``frame`` (``check, where, statistic, value, p, flag, message``), ``flagged``,
+            and ``skipped``: of a fit without rows (from statistics, or read from a file), the checks
+            that sums by level cannot make.
 
         Notes
         -----
@@ -272,8 +274,14 @@ class Diagnostics:
         method : ``"greven-kneib"``: df is the trace of ``d fitted / d y`` with theta estimated from y;
             ``"vaida-blanchard"``: the same with theta as if known, the sum of the leverages.
 
+        Raises
+        ------
+        DataError : the fit has lost its statistics, or is one by probes without rows.
+        ModelError : very many crossed levels (not with ``"vaida-blanchard"``).
+
         Notes
         -----
+        Computed from sums by level, without the rows.
         Vaida & Blanchard (2005), doi:10.1093/biomet/92.2.351; Greven & Kneib (2010),
         doi:10.1093/biomet/asq042: with the first, a model with a random effect never loses to the
         one without.  Both use sigma^2 of the fit; parameters on their bound are taken as fixed.

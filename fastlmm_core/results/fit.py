@@ -10,6 +10,8 @@ from fastlmm_core.errors import DataError, MonteCarloWarning
 from fastlmm_core.inference.satterthwaite import coefficient_df
 from fastlmm_core.results.accessors import Accessors
 from fastlmm_core.results.coefficients import FixedEffects, choose
+from fastlmm_core.results.components import component_frames
+from fastlmm_core.results.criterion import by_criterion
 from fastlmm_core.results.diagnostics import Diagnostics
 from fastlmm_core.results.export import Exports
 from fastlmm_core.results.facts import MixedFacts
@@ -152,6 +154,20 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Testing, Expo
         ]
         return group_covariances(terms, self._facts.factors)
 
+    def re_pca(self) -> dict[str, pd.DataFrame]:
+        """Principal components of the random effects, dict group -> DataFrame.
+
+        A frame is q x ``sdev, proportion, cumulative``: ``sdev`` (over sigma) are the singular values of
+        Lambda of all terms of a group, ``proportion`` the share of the variance, ``cumulative`` its sum
+        so far (NaN where all variances are 0).  A component with no share is a direction that the data
+        do not support.
+
+        Notes
+        -----
+        As ``rePCA`` of R's lme4 (Bates, Kliegl, Vasishth & Baayen 2015, arXiv:1506.04967).
+        """
+        return component_frames(self)
+
     @property
     def engine(self) -> str:
         """What solved the mixed-model equations: collapsed, tree, crossed (dense), sparse or iterative."""
@@ -254,6 +270,27 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Testing, Expo
     def df_resid(self) -> int:
         """``nobs - df_modelwc``, as lme4's ``df.residual``."""
         return self.nobs - self.df_modelwc
+
+    def to_ml(self) -> "LMMResults":
+        """The same model by maximum likelihood, as lme4's ``refitML``; an ML fit is returned as it is.
+
+        The search starts at this fit's theta and reads no rows, so that fits from statistics and those read
+        from a file that has them will do.
+
+        Raises
+        ------
+        DataError : the fit has lost its statistics.
+        ModelError : the criterion cannot be minimised.
+
+        Warns
+        -----
+        ConvergenceWarning : the search ended without a certificate.
+        """
+        return by_criterion(self, False)
+
+    def to_reml(self) -> "LMMResults":
+        """The same model by REML; see `to_ml`."""
+        return by_criterion(self, True)
 
     # counts and names
 
