@@ -15,7 +15,7 @@ if not __package__:
     sys.path.append(str(ROOT))
     __package__ = "bench"
 
-from bench import figures  # noqa: E402
+from bench import figures, tables  # noqa: E402
 from bench.libraries import LIBRARIES, YARDSTICK  # noqa: E402
 
 OURS = "ours"
@@ -160,8 +160,9 @@ def write(names, target, plots):
     drawn = figures.draw(rows, plots)
     if drawn:
         text += ["## Growth", "", *(f"![{path.stem}](plots/{path.name})" for path in drawn), ""]
-    remarks = ROOT / "bench" / "remarks.md"  # written by hand: targets, and what other scripts measured
+    remarks = ROOT / "bench" / "remarks.md"  # written by hand: targets and what fell short
     text += [remarks.read_text(encoding="utf-8")] if remarks.exists() else []
+    text += tables.markdown(ROOT / "bench" / "results")
     text += ["## Cases", ""]
     for case, lines in table.items():
         text += details(case, lines)
