@@ -34,7 +34,7 @@ NAMES = {
         llf deviance reml_criterion aic bic df_modelwc nobs ngroups fittedvalues resid resid_scaled
         is_singular converged convergence marginal_cov icc r2 summary predict simulate refit anova
         contrast emmeans ranova profile bootstrap influence plot report tidy glance augment check loo
-        caic robust equation describe
+        caic robust equation describe re_pca to_ml to_reml
     """,
     "PlotAccessor": "residuals qq ranef ranef_hist fit_lines shrinkage profile influence",
     "LMResults": """
