@@ -275,8 +275,8 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Testing, Expo
         """The same model by maximum likelihood, as lme4's ``refitML``; an ML fit is returned as it is.
 
         The search starts at this fit's theta and reads no rows, so that fits from statistics and those read
-        from a file that has them will do.  (`r2` and `icc` of a weighted fit from a file are then NaN: their sums
-        over rows have no weights.)
+        from a file that has them will do.  (`r2` and `icc` of a weighted fit from a file are then NaN: their
+        sums over rows have no weights.)
 
         Raises
         ------
