@@ -3,7 +3,7 @@
 `forecast` counts; `choose.choose_engine` takes the first row of `preferred` and makes that engine.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastlmm_core.crossprod.statistics import CrossProducts
 from fastlmm_core.mme import costs
@@ -63,7 +63,7 @@ class Forecasts:
     rows: tuple[EngineForecast, ...]
     m: int
     pairs: int
-    available: int | None
+    available: int | None = field(compare=False)  # changes from moment to moment
     n_threads: int
 
     def row(self, engine: str) -> EngineForecast:
