@@ -1,7 +1,7 @@
 """Fits of files: time relative to pyarrow's own decode of the same columns, and peak memory.
 
     python -m bench.scale                             # W8 as one Parquet file, 1 minute
-    python -m bench.scale --growth                    # 10M to 200M rows in 20 files: 3 minutes, 7 GB of disk
+    python -m bench.scale --growth                    # 10M to 200M rows, 20 files: 2 minutes, 7 GB of disk
     python -m bench.scale --growth --rows 2_000_000   # the same with the largest at 2M rows
 
 Rows are drawn and written in a stream, and the files are removed afterwards.  Every measurement runs in a
@@ -37,12 +37,12 @@ def decode(folder):
     return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu, "rows": rows}
 
 
-def fit(folder, formula, threads, first):
+def fit(folder, formula, threads):
     """Seconds from paths to a fitted model, and the memory that its plan forecast."""
     import fastlmm_core as flm
 
     lmer = flm.lmer  # imports
-    paths = sorted(Path(folder).glob("*.parquet"))[:first]
+    paths = sorted(Path(folder).glob("*.parquet"))
     before = memory.resident()
     started, cpu = time.perf_counter(), time.process_time()
     found = lmer(formula, paths, n_threads=threads)
@@ -57,11 +57,10 @@ def fit(folder, formula, threads, first):
     }  # fmt: skip
 
 
-def measured(what, folder, formula, threads=None, first=None):
-    """A measurement in a process of its own, of all files of the folder or the first ones."""
+def measured(what, folder, formula, threads=None):
+    """A measurement in a process of its own."""
     command = [sys.executable, "-m", "bench.scale", "--measure", what, "--folder", str(folder)]
     command += ["--formula", formula, *(["--threads", str(threads)] if threads else [])]
-    command += ["--files", str(first)] if first else []
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -101,20 +100,22 @@ def single(options):
 
 
 def growth(options):
-    """The first files of one set, up to all of them: the groups stay, the rows grow."""
+    """A set of files for each size, with as many rows to a group in all of them."""
     rows, formula = [], formula_of(True)
-    folder = Path(tempfile.mkdtemp(prefix="scale", dir=options.folder))
-    try:
-        generate(folder, options.rows, options.groups, options.files, True, processes=2, plain=True)
-        for part in SIZES:
-            first = max(1, round(options.files * part))
-            found = measured("fit", folder, formula, options.threads, first)
-            n, stages = found["rows"], json.loads(found["stages"])
-            took = {"seconds": found["seconds"], "cpu": found["cpu"], "pass": stages["cross-products"]}
-            rows.append(found | {f"{name}_ns": 1e9 * value / n for name, value in took.items()})
-            records.tell(rows[-1])
-    finally:
-        shutil.rmtree(folder)
+    for part in SIZES:
+        folder = Path(tempfile.mkdtemp(prefix="scale", dir=options.folder))
+        files = max(1, round(options.files * part))
+        try:
+            n, groups = round(options.rows * part), round(options.groups * part)
+            generate(folder, n, groups, files, True, processes=2, plain=True)
+            found = measured("fit", folder, formula, options.threads)
+        finally:
+            shutil.rmtree(folder)
+        took = {name: found[name] for name in ("seconds", "cpu")}
+        took["pass"] = json.loads(found["stages"])["cross-products"]
+        per_row = {f"{name}_ns": 1e9 * value / n for name, value in took.items()}
+        rows.append(found | {"files": files} | per_row)
+        records.tell(rows[-1])
     path = records.write("scale_growth", rows, {"formula": formula}, options.out)
     draw(rows, (path.parent if options.out else records.PLOTS) / "scale_growth.png")
 
@@ -165,7 +166,7 @@ def main():
     if options.measure == "decode":
         found = decode(options.folder)
     else:
-        found = fit(options.folder, options.formula, options.threads, options.files)
+        found = fit(options.folder, options.formula, options.threads)
     records.tell({"peak_mb": memory.peak() / 2**20} | found)
 
 
