@@ -239,13 +239,15 @@ class Deviance:
         v, Q, s2, p = state.v, state.Q, state.s2, objective.p
         objective.at(point)
         Gv = [GG @ v for GG in point.GG]
-        h_full = np.array([np.einsum("ab,abu->u", X, Gv[f]) for f, X in basis])
-        a, h = h_full @ v, h_full[:, :p]
         sums = objective.engine.second_moments(Q, v) if len(point.F) == 1 else None
         if sums is None:
+            h_full = np.array([np.einsum("ab,abu->u", X, Gv[f]) for f, X in basis])
+            a, h = h_full @ v, h_full[:, :p]
             return objective.engine.average_information(Q, v, basis) / s2, a, h
         k = len(point.F[0])
         flat = np.array([X for _, X in basis]).reshape(len(basis), k * k)
+        h_full = flat @ Gv[0].reshape(k * k, -1)
+        a, h = h_full @ v, h_full[:, :p]
         moments = (2.0 / s2) * sums.Fg - sums.FF
         H = flat @ moments.transpose(3, 0, 1, 2).reshape(k * k, k * k) @ flat.T
         H = H - (2.0 / s2) * (h @ Q @ h.T)

@@ -16,10 +16,14 @@ diagonal and a zero column.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import sqrt
 
 import numpy as np
 
 from fastlmm_core.mme.engine import Direction
+
+FEW_NUMBERS = 16
+"""Entries of a matrix up to which plain numbers are faster than arrays."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ def lower_factor(M: np.ndarray, tol: float = 1e-11) -> np.ndarray:
     its column 0.
     """
     q = len(M)
+    if 0 < M.size <= FEW_NUMBERS:
+        return np.array(_small_lower_factor(M.tolist(), tol))
     L = np.zeros((q, q))
     basis, rank = np.zeros((q, M.shape[1])), []
     for i in range(q):
@@ -58,6 +64,24 @@ def lower_factor(M: np.ndarray, tol: float = 1e-11) -> np.ndarray:
             L[i, i] = rest
             basis[i] = row / rest
             rank.append(i)
+    return L
+
+
+def _small_lower_factor(rows: list[list[float]], tol: float) -> list[list[float]]:
+    """`lower_factor` by numbers: on a few of them each call of NumPy takes longer than the arithmetic."""
+    L = [[0.0] * len(rows) for _ in rows]
+    basis: dict[int, list[float]] = {}
+    for i, row in enumerate(rows):
+        length = sqrt(sum(x * x for x in row))
+        for _ in range(2 if basis else 0):
+            for j, unit in basis.items():
+                part = sum(x * u for x, u in zip(row, unit))
+                row = [x - part * u for x, u in zip(row, unit)]
+                L[i][j] += part
+        rest = sqrt(sum(x * x for x in row))
+        if rest > tol * length:
+            L[i][i] = rest
+            basis[i] = [x / rest for x in row]
     return L
 
 
