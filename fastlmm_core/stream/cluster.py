@@ -84,7 +84,6 @@ def _on_cluster(work, merge, shared, columns, data, source, client, progress, wh
     except ImportError:
         raise MissingDependencyError('client= needs Dask: pip install "dask[distributed]"') from None
     client = client or _default_client()
-    common = dask.delayed(shared, pure=False)
     if is_dask(data):
         parts = [(_partition, (part, at)) for at, part in enumerate(data[columns].to_delayed())]
     elif source.files:
@@ -95,7 +94,8 @@ def _on_cluster(work, merge, shared, columns, data, source, client, progress, wh
             f"client= shares out a Dask DataFrame or files, and the data are a {source.kind}: "
             "write them to Parquet files, or leave client out"
         )
-    leaves = [dask.delayed(_leaf, pure=False)(work, common, read, *given) for read, given in parts]
+    # each task brings ``shared`` along: as a task of its own it would keep them all on the worker that has it
+    leaves = [dask.delayed(partial(_leaf, work, shared, read), pure=False)(*given) for read, given in parts]
     tasks = leaves
     while len(tasks) > 1:
         groups = [tasks[at : at + FAN_IN] for at in range(0, len(tasks), FAN_IN)]
