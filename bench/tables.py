@@ -16,6 +16,11 @@ OTHERS = (
         "python -m bench.crossed_seeds M1 ML1 WF --seeds 3 --csv bench/results/crossed_seeds.csv", "",
     ),
     (
+        "crossed_seeds_large", "Iterative fits against each other, where a factor does not fit",
+        "python -m bench.crossed_seeds W7 ML32 --seeds 2 --no-exact "
+        "--csv bench/results/crossed_seeds_large.csv", "",
+    ),
+    (
         "sparse_factor", "Sparse factor against CHOLMOD, milliseconds",
         "python -m bench.sparse_factor --threads 2 --csv bench/results/sparse_factor.csv", "",
     ),
