@@ -92,15 +92,10 @@ class SchurAnalysis:
     symbolic: Symbolic | None
 
 
-def analyse(cp: CrossProducts, n_threads: int = 1) -> SchurCounts:
-    """Symbolic facts of a crossed structure; S is not formed where a sample of it is dense."""
-    return analyse_schur(cp, n_threads).counts
-
-
 def analyse_schur(
     cp: CrossProducts, n_threads: int = 1, always: bool = False, rule: str = MINIMUM_DEGREE
 ) -> SchurAnalysis:
-    """Count, and keep the pattern; ``always`` looks at S even where a sample of it is dense.
+    """Count, and keep the pattern; ``always`` forms S even where a sample of it is dense.
 
     ``rule`` orders S, as for `fastlmm_core.sparse.ordering.order_pattern`.
     """

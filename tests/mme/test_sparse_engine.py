@@ -13,7 +13,7 @@ from fastlmm_core.errors import ModelError, NumericalError
 from fastlmm_core.mme import schur_counts, sparse_schur
 from fastlmm_core.mme.choose import choose_engine
 from fastlmm_core.mme.crossed import CrossedEngine
-from fastlmm_core.mme.schur_counts import analyse
+from fastlmm_core.mme.schur_counts import analyse_schur
 from fastlmm_core.mme.sparse_schur import SparseSchurEngine
 
 RNG = np.random.default_rng
@@ -223,11 +223,11 @@ def test_nan_in_the_statistics_is_refused():
 def test_counts_without_forming():
     """A dense S is recognised from a sample of its columns, a sparse one is counted exactly."""
     X, y, factors, _ = design((300, 60), (1, 1), n=6000)
-    counts = analyse(statistics_of(X, y, factors))
+    counts = analyse_schur(statistics_of(X, y, factors)).counts
     assert not counts.exact and counts.nnz_L is None
     assert counts.density_S == pytest.approx(1, abs=0.05)
     cp = cross_products(*mobility())
-    counts = analyse(cp)
+    counts = analyse_schur(cp).counts
     Z, N = (matrix(cp, 0, 1), matrix(cp, 1, 0))
     S = np.tril(N @ Z != 0)
     assert counts.exact and counts.nnz_S == S.sum()
