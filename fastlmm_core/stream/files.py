@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
+from ..crossprod.threads import resolve_threads
 from ..data.arrow import pa
 from ..errors import DataError, MissingDependencyError
 from .sources import Batch, Source, arrow_widths, coalesce
@@ -52,12 +53,14 @@ def open_files(where) -> Source:
     return source_of_files(_find(where), _shown(where))
 
 
-def source_of_files(found: list[File], shown: str, schema=None, threads: bool = True) -> Source:
+def source_of_files(found: list[File], shown: str, schema=None, threads: bool | None = None) -> Source:
     """The `Source` of these files, in this order.
 
     ``schema`` is what they must agree with, by default that of the first one; ``threads`` lets Arrow decode
-    columns in parallel.
+    columns in parallel, by default where that leaves a processor to the sums.
     """
+    if threads is None:
+        threads = resolve_threads(None) > 2
     schema = _schema(found[0]) if schema is None else schema
     names = [*schema.names, *(name for name, _ in found[0].partition if name not in schema.names)]
     rows = _count(found) if all(file.format == "parquet" for file in found) else None

@@ -41,7 +41,8 @@ class IntegerKeys:
     def keys(self, codes=None) -> np.ndarray:
         """int64 keys of these codes, or (n,) of all."""
         if self._direct:
-            return self._low + (np.arange(self.n) if codes is None else codes)
+            codes = np.arange(self.n) if codes is None else codes
+            return self._low + codes if self._low or codes.dtype != np.int64 else codes
         if len(self._keys) != 1:
             self._keys = [np.concatenate([np.empty(0, np.int64), *self._keys])]
         return self._keys[0] if codes is None else self._keys[0][codes]
@@ -216,7 +217,7 @@ class LevelTable:
             return pd.Index(keys.view(np.float64))
         if self.kind == "time":
             return pd.Index(keys.view(self.dtype))
-        return pd.Index(keys.astype(bool) if self.kind == "bool" else keys)
+        return pd.Index(keys.astype(bool) if self.kind == "bool" else keys, copy=False)
 
 
 def _kind(column):
