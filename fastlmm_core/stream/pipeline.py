@@ -7,6 +7,7 @@ decode: threads that wait for each other while a third has their processor cost 
 than they bring.
 """
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from .progress import reporter
 from .sources import Source
 from .statistics import CrossProducts
 
+SHORT_SAVE = 1.0  # seconds: such a save follows every file
+READING_PER_SAVE = 9  # times as long as a longer save took, files are read before the next
+
 
 def accumulate(
     plan: Plan, source: Source, *, n_threads=None, progress=None, checkpoint=None
@@ -29,7 +33,8 @@ def accumulate(
     ----------
     checkpoint : path or None
         After each complete file the statistics are saved there; files that it holds already (same
-        path, size and time) are not read again.
+        path, size and time) are not read again.  Where a save takes longer than a second, so many files
+        are read before the next one that saving takes a tenth of the time.
 
     Raises
     ------
@@ -44,15 +49,50 @@ def accumulate(
         total.threads = resolve_threads(n_threads)
 
     new_files: list = []
+    saves = None if checkpoint is None else _Saves(checkpoint)
     rows = done.n_total if done else 0
     with reporter(progress, source.rows, rows) as report:
         batches = source.batches(plan.columns, frozenset(done.files) if done else frozenset())
-        for batch in ahead(batches, ended=read):
-            report(total.add(batch.data, batch.label))
-            if batch.completes is not None and checkpoint is not None:
-                new_files.append(batch.completes)
-                _total(done, total, new_files).save(checkpoint)
-    return _total(done, total, new_files, last=True)
+        at_end = True  # of a file: the sums are those of complete ones
+        try:
+            for batch in ahead(batches, ended=read):
+                at_end = False
+                report(total.add(batch.data, batch.label))
+                if batch.completes is not None and saves is not None:
+                    new_files.append(batch.completes)
+                    at_end = True
+                    saves.offer(lambda: _total(done, total, new_files))
+        except BaseException:
+            if saves is not None and at_end:
+                saves.complete(lambda: _total(done, total, new_files))
+            raise
+    found = _total(done, total, new_files, last=True)
+    if saves is not None:
+        saves.complete(lambda: found)
+    return found
+
+
+class _Saves:
+    """Statistics of complete files on disk, as often as their size allows."""
+
+    def __init__(self, path):
+        self.path, self.cost, self.waits = path, 0.0, False
+        self.saved = time.perf_counter()
+
+    def offer(self, statistics):
+        """Save what ``statistics()`` returns, unless a save took long and little was read since."""
+        started = time.perf_counter()
+        self.waits = self.cost > SHORT_SAVE and started - self.saved < READING_PER_SAVE * self.cost
+        if not self.waits:
+            statistics().save(self.path)
+            self.saved = time.perf_counter()
+            self.cost = self.saved - started
+
+    def complete(self, statistics):
+        """Save what ``statistics()`` returns, if that of the last files still waits."""
+        if self.waits:
+            statistics().save(self.path)
+            self.waits = False
 
 
 def _resume(plan, checkpoint):

@@ -182,3 +182,22 @@ def test_an_interruption_during_a_pass(data):
 
     with pytest.raises(KeyboardInterrupt):
         flm.plan("y ~ x + (1 | g)", data).accumulate(batches(data), progress=stop)
+
+
+def test_saves_that_take_long_wait(folder, data, tmp_path, monkeypatch):
+    kept, formula = tmp_path / "sums", "y ~ x + (1 | g)"
+    saved = []
+    save = flm.CrossProducts.save
+    monkeypatch.setattr(
+        flm.CrossProducts, "save", lambda found, path: saved.append(len(found.files)) or save(found, path)
+    )
+    monkeypatch.setattr("fastlmm_core.stream.pipeline.SHORT_SAVE", 0.0)
+    monkeypatch.setattr("fastlmm_core.stream.pipeline.READING_PER_SAVE", 1e9)
+    flm.lmer(formula, folder, checkpoint=kept)
+    assert saved == [1, 4] and len(flm.CrossProducts.load(kept).files) == 4
+    kept.unlink()
+    saved.clear()
+    (folder / "3.parquet").write_bytes((folder / "3.parquet").read_bytes()[:100])
+    refused(folder, "3.parquet", formula=formula, checkpoint=kept)
+    assert saved == [1, 3]  # the files that were complete are kept when a later one is at fault
+    assert flm.CrossProducts.load(kept).n_total == 1800
