@@ -116,6 +116,8 @@ def open_source(data) -> Source:
         return data
     if isinstance(data, (str, PathLike)) or _is_paths(data):
         return files.open_files(data)
+    if isinstance(data, (list, tuple)) and not data:
+        raise DataError("data is an empty list: no path, or no table, was found to put into it")
     if isinstance(data, (pd.DataFrame, dict)) or arrow.is_table(data) or type(data).__name__ == "DataFrame":
         if kind == "dask":
             return _dask(data)

@@ -31,6 +31,7 @@ def test_missing_files(folder, tmp_path):
     refused(tmp_path / "empty", "holds no files")
     (tmp_path / "rows.xlsx").write_bytes(b"")
     refused(tmp_path / "rows.xlsx", "known kind")
+    refused([], "empty list")
 
 
 def test_a_file_that_vanishes(folder):
