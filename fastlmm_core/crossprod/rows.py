@@ -1,6 +1,6 @@
 """What needs the rows: design columns evaluated block by block, never stored whole.
 
-`ScaledColumn` is the form every kernel reads: ``multiplier * prod(x_a - center_a)``.
+`ScaledColumn` is the form every kernel reads: ``multiplier * prod(x_a - center_a) - offset``.
 The functions that take `Column` objects work in original units.
 """
 
@@ -19,14 +19,16 @@ EPS = float(np.finfo(float).eps)
 
 @dataclass(frozen=True)
 class ScaledColumn:
-    """``multiplier * prod(atom - center)``; equal records are equal columns.
+    """``multiplier * prod(atom - center) - offset``; equal records are equal columns.
 
-    ``centers`` has one entry per atom and is 0 where nothing is subtracted.
+    ``centers`` has one entry per atom and is 0 where nothing is subtracted; so is ``offset``, and
+    always where there are no atoms.
     """
 
     atoms: tuple[int, ...] = ()
     centers: tuple[float, ...] = ()
     multiplier: float = 1.0
+    offset: float = 0.0
 
     @property
     def is_one(self) -> bool:
@@ -49,6 +51,7 @@ def column_program(atoms: Sequence[Atom], columns: Sequence[ScaledColumn], n: in
         [place[a] for column in columns for a in column.atoms],
         [c for column in columns for c in column.centers],
         [column.multiplier for column in columns],
+        [column.offset for column in columns] if any(column.offset for column in columns) else None,
     )
 
 

@@ -7,7 +7,9 @@ sizes, lose the digits the likelihood needs.  So the pass reads
 
 with M and B_t known exactly.  A numeric atom may be centred inside a column
 when every column that the expansion of the centred product produces is in the
-same matrix, so the column space does not change.  Centres and scales come from
+same matrix, so the column space does not change.  A product far from 0 whose
+atoms cannot be centred, ``x:u`` beside an intercept but without x and u, has its own
+mean subtracted as a whole.  Centres and scales come from
 a sample of rows and need not be accurate; scales are powers of two and centres
 short binary fractions, so dividing and subtracting do not round.
 """
@@ -25,6 +27,7 @@ from fastlmm_core.formula.terms import Atom, Column, Design
 SAMPLE_ROWS = 4096
 MAX_CENTRED_ATOMS = 6
 CONSTANT = 1e-13  # relative spread of values that are equal up to round-off
+FAR = 10.0  # mean of a product, in standard deviations, from which it is subtracted
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,8 +228,27 @@ def _scaled_columns(columns: Sequence[Column], atoms: Sequence[Atom], sizes, one
                 M[:, j] += prod(-sizes.center(a) for a in some) * rest
         scale = prod(sizes.scale(a, a in centred) for a in column.atoms if sizes.is_numeric(a))
         centers = tuple(sizes.center(a) if a in centred else 0.0 for a in column.atoms)
-        scaled.append(ScaledColumn(column.atoms, centers, 1.0 / scale))
+        made = ScaledColumn(column.atoms, centers, 1.0 / scale)
+        ones_there = _rest(column.atoms, column.atoms, place, units, ones, j)
+        if len(column.atoms) > max(len(centred), 1) and ones_there is not None:
+            made = _about_mean(made, atoms, sizes)
+            M[:, j] -= made.offset / made.multiplier * ones_there
+        scaled.append(made)
     return tuple(scaled), M
+
+
+def _about_mean(column: ScaledColumn, atoms, sizes) -> ScaledColumn:
+    """The column less its mean, where that is far from 0 and the atoms are numbers."""
+    if not all(map(sizes.is_numeric, column.atoms)):
+        return column
+    product = column.multiplier
+    for a, center in zip(column.atoms, column.centers, strict=True):
+        product = product * (_sample(atoms[a], sizes.n) - center)
+    mean, sd = float(product.mean()), float(product.std())
+    if not FAR * sd < abs(mean) < sd / CONSTANT:
+        return column
+    offset, scale = _center_and_scale(Atom("", product), len(product))
+    return replace(column, multiplier=column.multiplier / scale, offset=offset / scale)
 
 
 def _subsets(items):

@@ -408,11 +408,12 @@ def _layout(columns, x, y, z, term_slices, fixed_names) -> Layout:
 
 
 def _pack_column(column: ScaledColumn):
-    return [list(column.atoms), list(column.centers), column.multiplier]
+    packed = [list(column.atoms), list(column.centers), column.multiplier]
+    return [*packed, column.offset] if column.offset else packed
 
 
 def _unpack_column(saved) -> ScaledColumn:
-    return ScaledColumn(tuple(saved[0]), tuple(map(float, saved[1])), float(saved[2]))
+    return ScaledColumn(tuple(saved[0]), tuple(map(float, saved[1])), *map(float, saved[2:]))
 
 
 def _plain(value):

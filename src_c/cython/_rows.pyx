@@ -18,6 +18,7 @@ cdef extern from "flm_columns.h":
         const int32_t *atom
         const double *center
         const double *multiplier
+        const double *offset
     int FLM_TABLE
     int FLM_TABLE16
     int FLM_TABLE8
@@ -69,7 +70,7 @@ cdef uintptr_t address(array, str what) except? 1:
 
 
 cdef class ColumnProgram:
-    """Columns ``multiplier_j * prod(x_a - center_ja)`` over ``n`` rows.
+    """Columns ``multiplier_j * prod(x_a - center_ja) - offset_j`` over ``n`` rows.
 
     Parameters
     ----------
@@ -82,6 +83,7 @@ cdef class ColumnProgram:
     atom : int32, center : float64
         Per factor, the atom and what is subtracted from it.
     multiplier : (u,) float64
+    offset : (u,) float64, or None for zeros
 
     The arrays are kept alive, not copied; they may be read-only.
     """
@@ -98,7 +100,7 @@ cdef class ColumnProgram:
     def __dealloc__(self):
         free(self.atoms)
 
-    def __init__(self, int64_t n, list values, list tables, start, atom, center, multiplier):
+    def __init__(self, int64_t n, list values, list tables, start, atom, center, multiplier, offset=None):
         cdef int i
         if self.atoms != NULL:
             raise RuntimeError("a ColumnProgram cannot be initialised twice")
@@ -106,6 +108,10 @@ cdef class ColumnProgram:
         atom = np.ascontiguousarray(atom, np.int32)
         center = np.ascontiguousarray(center, np.float64)
         multiplier = np.ascontiguousarray(multiplier, np.float64)
+        if offset is not None:
+            offset = np.ascontiguousarray(offset, np.float64)
+            if len(offset) != len(multiplier):
+                raise ValueError("offset must have one entry per column")
         if len(start) != len(multiplier) + 1 or start[0] != 0 or (np.diff(start) < 0).any():
             raise ValueError("start must rise from 0 and have one entry more than multiplier")
         if start[len(start) - 1] != len(atom) or len(atom) != len(center) or len(tables) != len(values):
@@ -118,13 +124,14 @@ cdef class ColumnProgram:
         for i in range(len(values)):
             self.atoms[i] = self._atom(n, values[i], tables[i])
         self.n = n
-        self.keep = (tuple(values), tuple(tables), start, atom, center, multiplier)
+        self.keep = (tuple(values), tuple(tables), start, atom, center, multiplier, offset)
         self.columns.n_columns = len(multiplier)
         self.columns.atoms = self.atoms
         self.columns.start = <const int32_t *>address(start, "start")
         self.columns.atom = <const int32_t *>address(atom, "atom")
         self.columns.center = <const double *>address(center, "center")
         self.columns.multiplier = <const double *>address(multiplier, "multiplier")
+        self.columns.offset = NULL if offset is None else <const double *>address(offset, "offset")
         self.capsule = PyCapsule_New(&self.columns, b"flm_columns", NULL)
 
     cdef flm_atom _atom(self, int64_t n, values, table) except *:

@@ -1,6 +1,6 @@
 /* Design columns that are never stored: column j of row r is
  *
- *     multiplier_j * prod_a (x_a[r] - center_ja)
+ *     multiplier_j * prod_a (x_a[r] - center_ja) - offset_j
  *
  * over the atoms a of the column (none: the constant multiplier_j).  Kernels
  * evaluate a block of rows at a time into a small column-major buffer. */
@@ -37,6 +37,7 @@ typedef struct {
     const int32_t *atom;  /* atom of each factor */
     const double *center; /* what is subtracted from it */
     const double *multiplier; /* (n_columns) */
+    const double *offset; /* (n_columns), or NULL where all are 0 */
 } flm_columns;
 
 /* block[j * ld + r] = column j at row lo + r, r < m. */

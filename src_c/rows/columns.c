@@ -70,6 +70,17 @@ FLM_INLINE void set_constant(double value, int m, double *restrict out)
         out[r] = value;
 }
 
+/* Products of atoms that no column of the matrix lets one centre each alone. */
+FLM_INLINE void subtract(const flm_columns *columns, int32_t j, int m, double *restrict out)
+{
+    const double offset = columns->offset ? columns->offset[j] : 0;
+    if (offset == 0)
+        return;
+    FLM_SIMD
+    for (int r = 0; r < m; r++)
+        out[r] -= offset;
+}
+
 FLM_CLONES void flm_fill(const flm_columns *columns, flm_index lo, int m, double *block, ptrdiff_t ld)
 {
     for (int32_t j = 0; j < columns->n_columns; j++) {
@@ -83,6 +94,7 @@ FLM_CLONES void flm_fill(const flm_columns *columns, flm_index lo, int m, double
                    out);
         for (int32_t f = first + 1; f < end; f++)
             times_factor(columns->atoms + columns->atom[f], columns->center[f], lo, m, out);
+        subtract(columns, j, m, out);
     }
 }
 
@@ -100,6 +112,7 @@ FLM_CLONES void flm_fill_rows(const flm_columns *columns, const flm_index *rows,
                      m, out);
         for (int32_t f = first + 1; f < end; f++)
             times_gathered(columns->atoms + columns->atom[f], columns->center[f], rows, m, out);
+        subtract(columns, j, m, out);
     }
 }
 
