@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .._kernels._encode import used_levels
+from .._kernels._pass import occurring
 from ..crossprod.gram import add_rows, count_place
 from ..crossprod.layout import layout_of_batch
 from ..crossprod.rows import ScaledColumn
@@ -194,13 +195,14 @@ class Accumulator:
         """
         ranks, levels, R, counts = [], [], [], []
         for f, parts in enumerate(self.plan.groups):
-            at, sums, found = self.places[f], self.R[f][: self.sizes[f]], self.counts[f]
-            found = sums[:, at[0], at[1]].astype(np.int64) if at else found[: self.sizes[f]]
-            known, order = self._level_set(f, parts, found)
+            sums, codes, found = self._occurring(f)
+            known, order = self._level_set(f, parts, codes)
+            if order is not None:
+                codes, found = codes[order], found[order]
             levels.append(known)
-            ranks.append(_ranks(order, len(found)) if self.pairs else None)
-            R.append(_in_order(sums, order, last))
-            counts.append(_in_order(found, order, last or at is not None))
+            ranks.append(_ranks(codes, len(sums)) if self.pairs else None)
+            R.append(sums[codes] if order is not None else _packed(sums, codes, last))
+            counts.append(found)
         pairs = {(f, g): sums.sorted(ranks[f], ranks[g]) for (f, g), sums in self.pairs.items()}
         return CrossProducts(
             plan=self.plan, n=self.n, n_total=self.n_total, n_zero_weight=self.n_zero_weight,
@@ -210,10 +212,18 @@ class Accumulator:
             used=tuple(None if found is None else found.copy() for found in self.used),
         )  # fmt: skip
 
-    def _level_set(self, f, parts, counts):
-        """The levels that occur, in order, and their codes."""
-        occurring = np.flatnonzero(counts)
-        digits, code = [], occurring
+    def _occurring(self, f):
+        """R of the codes so far, those that have rows, and their numbers of rows."""
+        at, sums = self.places[f], self.R[f][: self.sizes[f]]
+        if at:
+            return sums, *occurring(sums, *at)
+        counts = self.counts[f][: self.sizes[f]]
+        codes = np.flatnonzero(counts)
+        return sums, codes, counts[codes]
+
+    def _level_set(self, f, parts, code):
+        """The levels of these codes, and the order that the codes must be put in, None where they have it."""
+        digits = []
         for keys in reversed(self.crossings[f]):
             key = keys.keys()[code]
             digits.append((key & 0xFFFFFFFF).astype(np.int64))
@@ -225,9 +235,11 @@ class Accumulator:
             known.append(found)
             ranks.append(rank)
         if len(parts) == 1 and increasing(ranks[0]):
-            return LevelSet(tuple(known), tuple(ranks)), occurring
+            return LevelSet(tuple(known), tuple(ranks)), None
         order = np.lexsort(ranks[::-1])
-        return LevelSet(tuple(known), tuple(rank[order] for rank in ranks)), occurring[order]
+        return LevelSet(tuple(known), tuple(rank[order] for rank in ranks)), None if increasing(
+            order
+        ) else order
 
 
 def _matched(column, levels):
@@ -248,16 +260,14 @@ def _widened(sums, size):
     return wider
 
 
-def _in_order(sums, order, in_place):
-    """``sums[order]``; in the same memory when that is allowed and the order is increasing."""
-    if not increasing(order):
-        return sums[order]
-    found = sums if in_place else np.empty((len(order), *sums.shape[1:]), sums.dtype)
-    for at in range(0, len(order), MOVED_LEVELS):
-        some = order[at : at + MOVED_LEVELS]  # some >= at: nothing is overwritten before it is read
+def _packed(sums, codes, in_place):
+    """``sums[codes]`` of increasing codes; in the same memory when that is allowed."""
+    found = sums if in_place else np.empty((len(codes), *sums.shape[1:]), sums.dtype)
+    for at in range(0, len(codes), MOVED_LEVELS):
+        some = codes[at : at + MOVED_LEVELS]  # some >= at: nothing is overwritten before it is read
         run = some[-1] - some[0] == len(some) - 1
         found[at : at + len(some)] = sums[some[0] : some[-1] + 1] if run else sums[some]
-    return found[: len(order)]
+    return found[: len(codes)]
 
 
 def _ranks(order, size):

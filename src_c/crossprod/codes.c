@@ -25,6 +25,19 @@ FLM_CLONES void flm_scan_codes(const flm_code *restrict codes, flm_index n, flm_
     *sorted = !falls;
 }
 
+flm_index flm_occurring(const double *restrict R, flm_index levels, flm_index size, flm_index at,
+                        int64_t *restrict codes, int64_t *restrict counts)
+{
+    flm_index found = 0;
+    for (flm_index i = 0; i < levels; i++) {
+        const double rows = R[i * size + at];
+        codes[found] = i;
+        counts[found] = (int64_t)rows;
+        found += rows != 0;
+    }
+    return found;
+}
+
 int flm_find_parents(const flm_code *restrict inner, const flm_code *restrict outer, flm_index n,
                      flm_index levels, flm_code *restrict parent)
 {

@@ -27,6 +27,7 @@ cdef extern from "flm_pass.h":
         const flm_columns *, const double *, int64_t, int, int, const flm_factor *, double *, int
     ) nogil
     void flm_scan_codes(const int32_t *, int64_t, int32_t *, int32_t *, int *) nogil
+    int64_t flm_occurring(const double *, int64_t, int64_t, int64_t, int64_t *, int64_t *) nogil
     int flm_find_parents(const int32_t *, const int32_t *, int64_t, int64_t, int32_t *) nogil
 
 cdef extern from "flm_pairs.h":
@@ -158,6 +159,20 @@ def scan_codes(const int32_t[::1] codes):
     with nogil:
         flm_scan_codes(&codes[0], codes.shape[0], &smallest, &largest, &is_sorted)
     return smallest, largest, bool(is_sorted)
+
+
+def occurring(const double[:, :, ::1] R, int a, int j):
+    """Levels that have rows, by their number ``R[i, a, j]``: codes and numbers, (found,) int64."""
+    cdef int64_t levels = R.shape[0], size = R.shape[1] * R.shape[2], found
+    if not (0 <= a < R.shape[1] and 0 <= j < R.shape[2]):
+        raise IndexError("R has no such place")
+    codes, counts = np.empty(levels, np.int64), np.empty(levels, np.int64)
+    if levels == 0:
+        return codes, counts
+    cdef int64_t[::1] code_view = codes, count_view = counts
+    with nogil:
+        found = flm_occurring(&R[0, 0, 0], levels, size, a * R.shape[2] + j, &code_view[0], &count_view[0])
+    return codes[:found], counts[:found]
 
 
 def find_parents(const int32_t[::1] inner, const int32_t[::1] outer, int64_t levels):

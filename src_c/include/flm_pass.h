@@ -36,6 +36,11 @@ flm_status flm_pass_owned(const flm_columns *columns, const double *weights, flm
 /* Facts about codes: smallest and largest, and whether they never decrease. */
 void flm_scan_codes(const flm_code *codes, flm_index n, flm_code *smallest, flm_code *largest, int *sorted);
 
+/* Levels that have rows: their codes and numbers of rows (levels), which stand `at` in the `size` numbers of
+ * each level of R.  Returns how many there are. */
+flm_index flm_occurring(const double *R, flm_index levels, flm_index size, flm_index at, int64_t *codes,
+                        int64_t *counts);
+
 /* parent[i] = outer level of inner level i; 0 at the first inner level that has two. */
 int flm_find_parents(const flm_code *inner, const flm_code *outer, flm_index n, flm_index levels,
                      flm_code *parent);

@@ -90,7 +90,8 @@ def test_whole_numbers_may_become_floats_and_not_text():
 
 def test_unions_do_not_depend_on_who_comes_first():
     a, b = Levels(pd.Index(["a", "c"])), Levels(pd.Index(["b", "c"]))
-    union, at_a, at_b = a.merge(b)
+    union, origin = a.merge(b)
+    at_a, at_b = origin.places()
     assert union.index.tolist() == b.merge(a)[0].index.tolist() == ["a", "b", "c"]
     assert (at_a.tolist(), at_b.tolist()) == ([0, 2], [1, 2])
     mine = Levels(pd.Index(["z", "a"]), pd.Index(["z", "a"]))
@@ -108,12 +109,27 @@ def test_sums_are_put_in_order_where_they_are(monkeypatch):
     monkeypatch.setattr(accumulator, "MOVED_LEVELS", 7)
     rng = np.random.default_rng(2)
     sums = rng.normal(size=(100, 2, 3))
-    increasing, any_order = np.sort(rng.permutation(100)[:60]), rng.permutation(100)[:60]
+    few = np.sort(rng.permutation(100)[:60])
     few_gaps = np.delete(np.arange(100), [0, 40, 41])
-    for order in (increasing, any_order, few_gaps, np.arange(100), np.arange(0)):
+    for codes in (few, few_gaps, np.arange(100), np.arange(0)):
         for in_place in (False, True):
-            found = accumulator._in_order(sums.copy(), order, in_place)
-            np.testing.assert_array_equal(found, sums[order])
+            found = accumulator._packed(sums.copy(), codes, in_place)
+            np.testing.assert_array_equal(found, sums[codes])
+
+
+def test_levels_that_have_rows():
+    from fastlmm_core._kernels._pass import occurring
+
+    R = np.random.default_rng(5).normal(size=(300, 2, 3))
+    R[:, 1, 2] = np.random.default_rng(6).integers(0, 3, 300)
+    codes, counts = occurring(R, 1, 2)
+    np.testing.assert_array_equal(codes, np.flatnonzero(R[:, 1, 2]))
+    np.testing.assert_array_equal(counts, R[codes, 1, 2])
+    assert codes.dtype == counts.dtype == np.int64
+    assert [len(found) for found in occurring(R[:0], 0, 0)] == [0, 0]
+    for place in ((2, 0), (0, 3), (-1, 0)):
+        with pytest.raises(IndexError):
+            occurring(R, *place)
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
