@@ -39,6 +39,8 @@ def decode(folder):
 
 def fit(folder, formula, threads):
     """Seconds from paths to a fitted model, and the memory that its plan forecast."""
+    import pyarrow.parquet  # noqa: F401 - as `decode`, whose time has no imports either
+
     import fastlmm_core as flm
 
     lmer = flm.lmer  # imports
