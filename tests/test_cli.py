@@ -65,6 +65,26 @@ def test_files_of_every_kind(run, sleep, tmp_path, ending):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_plan_as_json(run, tmp_path):
+    formula = "y ~ service + (1 | s) + (1 | d)"
+    code, out, err = run("plan", formula, "dataset:InstEval", "--ml", "--json")
+    found, planned = json.loads(out), flm.plan(formula, flm.load_dataset("InstEval"), reml=False)
+    assert (code, err, found["schema"], found["method"], found["formula"]) == (0, "", 1, "ML", formula)
+    assert found["fixed"] == ["Intercept", "service[T.1]"]
+    assert [(r["group"], r["terms"]) for r in found["random"]] == [("s", ["Intercept"]), ("d", ["Intercept"])]
+    levels = {name: expected.levels for name, expected in planned.expected.items()}
+    assert {group["name"]: group["levels"] for group in found["groups"]} == levels
+    assert found["factors"] == [{"name": "service", "levels": ["0", "1"]}]
+    assert found["data"]["rows"] == 73421 and found["weights"] is None
+    assert found["bytes"]["peak"] == planned.forecast().peak
+    assert found["engine"] == {"name": planned.engines.engine, "reason": planned.engines.reason}
+    assert [row["engine"] for row in found["engines"]] == [row.engine for row in planned.engines.rows]
+    flm.load_dataset("sleepstudy").to_csv(tmp_path / "part.csv", index=False)
+    files = str(tmp_path / "*.csv")
+    code, out, _ = run("plan", FORMULA, files, "--json")
+    assert code == 0 and json.loads(out)["data"]["source"] == flm.plan(FORMULA, files).source
+
+
 def test_files_by_pattern_are_read_in_batches(run, sleep, tmp_path):
     for part in range(3):
         sleep.iloc[part * 60 : part * 60 + 60].to_csv(tmp_path / f"p{part}.csv", index=False)

@@ -13,6 +13,7 @@ import fastlmm_core as flm
 
 from . import NOT_CONVERGED, OK
 from .bench import measure
+from .planned import plan_values
 from .reading import SHIPPED, one_line, read
 from .show import in_colours, show_summary, show_table, stages
 
@@ -167,9 +168,15 @@ def _write(frame: pd.DataFrame, output) -> None:
 @click.argument("data")
 @click.option("--ml", is_flag=True, help="Maximum likelihood in place of REML.")
 @click.option("--weights", metavar="COLUMN", help="Column of prior weights.")
-def plan(formula, data, ml, weights):
-    """Say what a fit of FORMULA to DATA would do: terms, levels, sizes, engine; without fitting."""
-    click.echo(str(_told(lambda: flm.plan(formula, read(data), reml=not ml, weights=weights))))
+@click.option("--json", "as_json", is_flag=True, help="Print plain values (schema 1) in place of text.")
+def plan(formula, data, ml, weights, as_json):
+    """Say what a fit of FORMULA to DATA would do: terms, levels, sizes, engine; without fitting.
+
+    --json prints formula, method, fixed, random, factors, groups, weights, data, bytes, engine, engines and
+    seconds; numbers that are not known are null.
+    """
+    planned = _told(lambda: flm.plan(formula, read(data), reml=not ml, weights=weights))
+    click.echo(json.dumps(plan_values(planned), indent=2, allow_nan=False) if as_json else str(planned))
 
 
 @commands.command()

@@ -28,11 +28,13 @@ ZERO = 1e-6
 
 @dataclass(eq=False)
 class BatchOptimum:
-    """Optima of r responses: ``Lambda`` (r, k, k), ``beta`` (r, p), ``s2`` (r,); ``found`` (r,) bool."""
+    """Optima of r responses: ``Lambda`` (r, k, k), ``beta`` (r, p), ``s2`` and ``value`` (r,), the criterion
+    without the sum of log weights; ``found`` (r,) bool."""
 
     Lambda: np.ndarray
     beta: np.ndarray
     s2: np.ndarray
+    value: np.ndarray
     found: np.ndarray
 
 
@@ -62,7 +64,10 @@ def fit_batch(
     Lambda = np.repeat(_start(start, theta_map)[None], r, axis=0)
     base, base_value, slope = Lambda.copy(), np.full(r, np.inf), np.zeros(r)
     step, length = np.zeros((r, m)), np.ones(r)
-    result = BatchOptimum(np.zeros((r, k, k)), np.zeros((r, engine.p)), np.zeros(r), np.zeros(r, bool))
+    zeros = np.zeros(r)
+    result = BatchOptimum(
+        np.zeros((r, k, k)), np.zeros((r, engine.p)), zeros, zeros.copy(), np.zeros(r, bool)
+    )
     active = np.arange(r)
     for _ in range(MAX_EVALUATIONS):
         if not len(active):
@@ -82,7 +87,8 @@ def fit_batch(
         done = ended & (lowest > -1e-6)
         at = on[done]
         result.Lambda[at], result.beta[at] = Lambda[at], points.beta[done]
-        result.s2[at], result.found[at] = points.r2[done] / N, True
+        result.s2[at], result.value[at] = points.r2[done] / N, points.value[done]
+        result.found[at] = True
         go, new, decrement, value = on[~ended], new[~ended], decrement[~ended], points.value[~ended]
         new *= _cut(base=Lambda[go], step=new)[:, None]
         base[go], base_value[go], step[go], length[go] = Lambda[go], value, new, 1.0

@@ -179,14 +179,14 @@ class Replicator(Refitter):
     def draw(self, generators: Sequence[np.random.Generator]) -> list[Statistics]:
         """Statistics of one response per generator."""
         if self.one_factor:
-            engine = self._drawn(generators)
+            engine = self.drawn(generators)
             return [engine.statistics(i) for i in range(len(generators))]
         if self.by_statistics:
             Uy, yy, Zy = self._sampler.draw(list(generators))
             return [(Uy[i], yy[i], [part[i] for part in Zy]) for i in range(len(generators))]
         return [self._draw_rows(rng) for rng in generators]
 
-    def _drawn(self, generators) -> ReplicateEngine:
+    def drawn(self, generators) -> ReplicateEngine:
         """This thread's engine, holding one response per generator."""
         solved, point = self.solved, self.solved.point
         engine = getattr(self._engines, "engine", None)
@@ -219,7 +219,7 @@ class Replicator(Refitter):
 
     def _fit_together(self, generators) -> list[Replicate | None]:
         solved, r = self.solved, len(generators)
-        engine = self._drawn(generators)
+        engine = self.drawn(generators)
         start, N = solved.point.Lambda[0], solved.objective.N
         best = fit_batch(engine, solved.theta_map, start, N, solved.estimates.reml, r)
         result = []

@@ -74,6 +74,22 @@ def deletions(names: Sequence[str], reduce: bool = True) -> list[Deletion]:
     return found
 
 
+def sum_to_one(spec, columns) -> bool:
+    """Whether columns of indicators are those of all levels, or of all their combinations."""
+    atoms = sorted({a for column in columns for a in column.atoms})
+    pieces = sorted({spec.atoms[a].piece for a in atoms})
+    if not atoms or any(spec.atoms[a].table is None for a in atoms):
+        return False
+    levels = {spec.atoms[a].piece: len(spec.atoms[a].table) for a in atoms}
+    sizes = [levels[piece] for piece in pieces]
+    codes = dict(zip(pieces, np.indices(sizes).reshape(len(sizes), -1)))
+    total = 0.0
+    for column in columns:
+        parts = [np.asarray(spec.atoms[a].table)[codes[spec.atoms[a].piece]] for a in column.atoms]
+        total = total + np.prod(parts, axis=0)
+    return bool(np.allclose(total, 1.0, rtol=0, atol=1e-12))
+
+
 def reducible(B: np.ndarray, keep: Sequence[int]) -> bool:
     """Whether the standardized columns ``keep`` of ``Z~ = Z B`` are made of the same columns of Z only."""
     drop = [j for j in range(len(B)) if j not in keep]

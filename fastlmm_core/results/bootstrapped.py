@@ -32,15 +32,18 @@ class Bootstrap:
         alpha : one minus the coverage.
         kind : ``"percentile"``: quantiles of the draws.  ``"basic"``: the estimate minus those of
             its error.  ``"normal"``: estimate minus bias, plus and minus normal quantiles times
-            the standard deviation of the draws.
+            the standard deviation of the draws.  ``"shortest"``: the narrowest interval that holds
+            ``ceil((1 - alpha) n)`` of the n draws, which reaches 0 where a variance often is.
 
         Notes
         -----
-        Davison & Hinkley (1997), Bootstrap Methods and Their Application, sections 5.2 and 5.3.1.
+        Davison & Hinkley (1997), Bootstrap Methods and Their Application, sections 5.2 and 5.3.1; the last
+        is ``shortestcovint`` of MixedModels.jl.
         """
         if not 0 < alpha < 1:
             raise ValueError(f"alpha must lie between 0 and 1, found {alpha!r}")
         kinds = {"percentile": self._percentile, "basic": self._basic, "normal": self._normal}
+        kinds["shortest"] = self._shortest
         lower, upper = choose(kind, kinds, "kind of interval")(alpha)
         return pd.DataFrame({"lower": lower, "upper": upper}, index=self.draws.columns)
 
@@ -58,6 +61,10 @@ class Bootstrap:
         reach = ndtri(1 - alpha / 2) * self.draws.std()
         return (centre - reach).to_numpy(), (centre + reach).to_numpy()
 
+    def _shortest(self, alpha):
+        limits = [shortest_interval(self.draws[name].to_numpy(), 1.0 - alpha) for name in self.draws]
+        return np.array(limits).reshape(-1, 2).T
+
     def summary(self) -> pd.DataFrame:
         """Per entry: ``estimate``; ``mean``, ``bias``, ``std_error`` and number ``n`` of the draws."""
         mean = self.draws.mean()
@@ -74,6 +81,16 @@ class Bootstrap:
     def __repr__(self) -> str:
         failed = f", {self.n_failed} failed" if self.n_failed else ", none failed"
         return f"<Bootstrap of {len(self.draws)} replicates{failed}>\n{self.summary().to_string()}"
+
+
+def shortest_interval(draws: np.ndarray, coverage: float) -> tuple[float, float]:
+    """The narrowest interval between two draws with ``ceil(coverage n)`` of them; the lowest of equals."""
+    values = np.sort(draws[~np.isnan(draws)])
+    held = int(np.ceil(coverage * len(values) - 1e-9))
+    if not held:
+        return np.nan, np.nan
+    first = int(np.argmin(values[held - 1 :] - values[: len(values) - held + 1]))
+    return values[first], values[first + held - 1]
 
 
 def natural_names(keys, terms) -> list[str]:

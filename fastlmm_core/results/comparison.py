@@ -104,7 +104,7 @@ def anova(*fits, names=None) -> pd.DataFrame:
     labels = [fit.formula for fit in fits] if names is None else [str(name) for name in names]
     if len(labels) != len(fits):
         raise ValueError(f"{len(labels)} names for {len(fits)} fits")
-    _check_same_data(fits)
+    check_same_data(fits)
     _warn_of_estimates(fits)
     is_reml = [isinstance(fit, LMMResults) and fit.method == "REML" for fit in fits]
     is_mixed = [isinstance(fit, LMMResults) for fit in fits]
@@ -225,7 +225,7 @@ def _warn_of_estimates(fits) -> None:
         )
 
 
-def _check_same_data(fits) -> None:
+def check_same_data(fits) -> None:
     first = fits[0]
     for fit in fits[1:]:
         if fit.nobs != first.nobs:

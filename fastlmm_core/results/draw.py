@@ -62,6 +62,10 @@ def quantiles(ax, points, line, label, max_points):
     return plain(ax)
 
 
+FEW_LEVELS = 40
+"""Levels up to which each has its name on the axis."""
+
+
 def influence(ax, distance, levels, group, label):
     """Cook's distances (levels,) as stems, the ``label`` largest with their names."""
     position = np.arange(len(distance))
@@ -73,6 +77,11 @@ def influence(ax, distance, levels, group, label):
                 levels[place], (place, distance[place]), (0, 2), textcoords="offset points", ha="center",
                 va="bottom", fontsize="small", color=DARK,
             )  # fmt: skip
+    if len(levels) <= FEW_LEVELS:
+        steep = max(map(len, levels), default=0) * len(levels) > 60
+        ax.set_xticks(position, levels, fontsize="small", rotation=90 if steep else 0)
+    else:  # places in order mean nothing to a reader
+        ax.set_xticks([])
     ax.set(xlabel=f"{group}, {len(distance):,} levels in order", ylabel="Cook's distance")
     ax.set_ylim(bottom=0.0)
     ax.margins(y=0.12)

@@ -21,6 +21,7 @@ from fastlmm_core.inference.ranova import (
     formula_terms,
     reducible,
     smaller_criterion,
+    sum_to_one,
     with_constant,
 )
 from fastlmm_core.inference.refit import refit_response
@@ -28,6 +29,7 @@ from fastlmm_core.inference.resample import ClusterResampler
 from fastlmm_core.inference.simulate import add_effects, draw_effects, draw_errors
 from fastlmm_core.inference.solved import SolvedModel
 from fastlmm_core.results.bootstrapped import Bootstrap, as_series, natural_names, natural_values
+from fastlmm_core.results.dropping import drop_table
 from fastlmm_core.results.fitrows import AbsentRows, FitRows
 from fastlmm_core.results.profiles import Profile, chosen, profile_targets
 from fastlmm_core.results.robust import cluster_codes
@@ -112,7 +114,7 @@ class Resampling:
             return smaller_criterion(solved, t, keep), len(keep)
         columns = self._spec.terms[t].columns
         gone = [column for j, column in enumerate(columns) if j not in keep]
-        if deletion.constant and _sum_to_one(self._spec, gone):
+        if deletion.constant and sum_to_one(self._spec, gone):
             return criterion_of(solved, *with_constant(solved, t, keep)), len(keep) + 1
         if not isinstance(self._rows, FitRows):
             return np.nan, len(keep) + deletion.constant
@@ -121,6 +123,43 @@ class Resampling:
         left = [own[j] for j in keep] + ([Column(INTERCEPT)] if deletion.constant else [])
         terms = [replace(o, columns=tuple(left)) if s == t else o for s, o in enumerate(design.terms)]
         return criterion_by_rows(solved, replace(design, terms=tuple(terms))), len(left)
+
+    def drop_terms(self) -> pd.DataFrame:
+        """Likelihood-ratio test of each term, fixed and random, by leaving it out.
+
+        Returns
+        -------
+        DataFrame
+            Row ``<none>`` for the model itself, then each fixed term that is in no higher one, then the
+            random terms as in `ranova`; columns ``part`` (``"fixed"``, ``"random"``), ``npar, llf, aic, LRT,
+            df, p, p_mixture``.
+
+        Raises
+        ------
+        DataError : the fit has lost its statistics.
+
+        Notes
+        -----
+        As ``drop1`` of R's lme4 with ``test = "Chisq"``, random terms added.  All likelihoods are of ML
+        fits, so that they compare; a REML fit is refitted by ML, and its `ranova`, which stays with
+        REML, has other numbers.  Nothing is selected here, and a chi-square is liberal for fixed effects of few
+        groups: `anova` has F tests, `bootstrap_lrt` a simulated reference.
+
+        Examples
+        --------
+        >>> import fastlmm_core as flm
+        >>> fit = flm.lmer("yield ~ nitro + Variety + (1 | Block / Variety)", flm.load_dataset("Oats"))
+        >>> fit.drop_terms()[["part", "npar", "LRT", "df"]].round(2)  # doctest: +NORMALIZE_WHITESPACE
+                               part  npar    LRT   df
+        without
+        <none>                          7    NaN  NaN
+        nitro                 fixed     6  63.26  1.0
+        Variety               fixed     5   3.12  2.0
+        (1 | Block:Variety)  random     6   7.69  1.0
+        (1 | Block)          random     6   5.97  1.0
+        """
+        solved_model(self, "drop_terms")
+        return drop_table(self.to_ml())
 
     def refit(self, y):
         """Fit the same model to another response.
@@ -261,7 +300,7 @@ class Resampling:
             raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
         replicator = self._refitter(kind, by)
         jobs = resolve_threads(n_jobs)
-        report = _reporter(progress)
+        report = reporter(progress)
         if statistic is None:
             found = run_chunks(replicator.fit_chunk, int(nsim), replicator.chunk, seed, jobs, report)
             values = [None if one is None else self._natural(one) for one in found]
@@ -384,28 +423,12 @@ def _bar(fraction: float) -> None:
     stream.flush()
 
 
-def _reporter(progress):
+def reporter(progress):
     if progress is True:
         return _bar
     if progress is not None and progress is not False and not callable(progress):
         raise TypeError(f"progress is None, a bool or a callable, found {progress!r}")
     return progress or None
-
-
-def _sum_to_one(spec, columns) -> bool:
-    """Whether columns of indicators are those of all levels, or of all their combinations."""
-    atoms = sorted({a for column in columns for a in column.atoms})
-    pieces = sorted({spec.atoms[a].piece for a in atoms})
-    if not atoms or any(spec.atoms[a].table is None for a in atoms):
-        return False
-    levels = {spec.atoms[a].piece: len(spec.atoms[a].table) for a in atoms}
-    sizes = [levels[piece] for piece in pieces]
-    codes = dict(zip(pieces, np.indices(sizes).reshape(len(sizes), -1)))
-    total = 0.0
-    for column in columns:
-        parts = [np.asarray(spec.atoms[a].table)[codes[spec.atoms[a].piece]] for a in column.atoms]
-        total = total + np.prod(parts, axis=0)
-    return bool(np.allclose(total, 1.0, rtol=0, atol=1e-12))
 
 
 def theta_names(facts) -> list[str]:

@@ -98,6 +98,12 @@ def test_columns_and_limits(sleep):
     normal = boot.conf_int(0.1, "normal")
     width = 2 * 1.6448536 * boot.draws.std()
     np.testing.assert_allclose(normal["upper"] - normal["lower"], width, rtol=1e-6)
+    shortest = boot.conf_int(0.1, "shortest")
+    for name, (low, high) in shortest.iterrows():  # as short as any interval between two draws that holds 270
+        values = np.sort(boot.draws[name].dropna())
+        held = -(-9 * len(values) // 10)
+        assert high - low == min(values[i + held - 1] - values[i] for i in range(len(values) - held + 1))
+        assert ((values >= low) & (values <= high)).sum() == held
     assert "none failed" in repr(boot)
     with pytest.raises(ValueError, match="kind"):
         boot.conf_int(kind="bca")

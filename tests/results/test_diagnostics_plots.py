@@ -27,6 +27,8 @@ def test_stems_are_cooks_distances():
     named = [text.get_text() for text in ax.texts]
     assert named == list(distance.sort_values(ascending=False).index[:3])
     assert ax.get_ylabel() == "Cook's distance" and "14 levels" in ax.get_xlabel()
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == list(distance.index)
+    assert not fit.plot.influence(np.arange(fit.nobs)).get_xticks().size  # too many for names
 
 
 def test_groups_that_cannot_be_left_out_and_axes_given():
