@@ -6,7 +6,7 @@ group and a run can go on after the last file that was complete.
 
 import glob
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
@@ -35,9 +35,12 @@ class File:
     groups: tuple[int, ...] | None = None
 
     def identity(self) -> tuple:
-        """Path, size and time of the last change."""
-        found = os.stat(self.path)
-        return self.path, found.st_size, found.st_mtime_ns
+        """Whole path, size and time of the last change; -1 where there is no file."""
+        path = os.path.abspath(self.path)
+        if not os.path.exists(path):
+            return path, -1, -1
+        found = os.stat(path)
+        return path, found.st_size, found.st_mtime_ns
 
 
 def open_files(where) -> Source:
@@ -67,10 +70,11 @@ def source_of_files(found: list[File], shown: str, schema=None, threads: bool | 
 
     def read(columns, batch_rows, skip):
         kinds = {name: _kind(schema.field(name).type) for name in columns if name in schema.names}
-        for file in found:
-            identity = file.identity() if os.path.exists(file.path) else (file.path, -1, -1)
-            if identity not in skip:
-                yield from _read(file, columns, kinds, batch_rows, identity, threads)
+        some = [(file, identity) for file in found if (identity := file.identity()) not in skip]
+        for file, identity in some:
+            ends = file is some[-1][0]
+            for batch in _read(file, columns, kinds, batch_rows, identity, threads):
+                yield replace(batch, last=True) if ends and batch.completes is not None else batch
 
     mapped = max((_size(f.path) for f in found if f.format != "csv" and _mapped(f.path)), default=0)
     return Source(

@@ -41,7 +41,7 @@ def accumulate(
     DataError
         Rows or files that cannot be used, naming them; a checkpoint of another model.
     """
-    done = _resume(plan, checkpoint)
+    done = _resume(plan, source, checkpoint)
     plan = plan if done is None else done.plan  # its centres may be of other first rows
     total = Accumulator(plan, n_threads or max(1, resolve_threads(None) - 1))
 
@@ -57,6 +57,8 @@ def accumulate(
         try:
             for batch in ahead(batches, ended=read):
                 at_end = False
+                if batch.last:
+                    read()
                 report(total.add(batch.data, batch.label))
                 if batch.completes is not None and saves is not None:
                     new_files.append(batch.completes)
@@ -95,7 +97,7 @@ class _Saves:
             self.waits = False
 
 
-def _resume(plan, checkpoint):
+def _resume(plan, source, checkpoint):
     if checkpoint is None or not Path(checkpoint).exists():
         return None
     done = CrossProducts.load(checkpoint)
@@ -104,6 +106,15 @@ def _resume(plan, checkpoint):
             f"{checkpoint} holds statistics of another model ({done.plan.formula!r}), or of other levels or "
             "transforms: give another path, or remove it"
         )
+    now = {file.identity() for file in source.files}
+    for file in done.files:
+        if file not in now:
+            there = any(file[0] == path for path, *_ in now)
+            raise DataError(
+                f"{checkpoint} holds the rows of {file[0]}, which "
+                + ("has changed since" if there else "is not among the files of this run")
+                + ": give the files that it was made of, and more, or remove it and read all again"
+            )
     return done
 
 

@@ -23,11 +23,13 @@ TEXT_BYTES = 24  # assumed width of a value that is no number
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some rows: a native frame, where they come from, and the file they complete (or None)."""
+    """Some rows: a native frame, where they come from, the file they complete (or None), and whether they
+    are known to be the last."""
 
     data: Any
     label: str
     completes: tuple | None = None
+    last: bool = False
 
 
 @dataclass(eq=False)

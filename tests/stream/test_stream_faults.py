@@ -202,3 +202,15 @@ def test_saves_that_take_long_wait(folder, data, tmp_path, monkeypatch):
     refused(folder, "3.parquet", formula=formula, checkpoint=kept)
     assert saved == [1, 3]  # the files that were complete are kept when a later one is at fault
     assert flm.CrossProducts.load(kept).n_total == 1800
+
+
+def test_a_checkpoint_is_of_the_same_files(folder, data, tmp_path, monkeypatch):
+    kept, formula = tmp_path / "sums", "y ~ x + (1 | g)"
+    first = [folder / "0.parquet", folder / "1.parquet"]
+    flm.lmer(formula, first, checkpoint=kept)
+    monkeypatch.chdir(folder)
+    found = flm.lmer(formula, "*.parquet", checkpoint=kept)  # the same files by another name
+    assert found.nobs == flm.lmer(formula, folder).nobs
+    refused(first, "2.parquet", "not among the files", formula=formula, checkpoint=kept)
+    data.iloc[:700].to_parquet(folder / "1.parquet")
+    refused(folder, "1.parquet", "has changed since", "remove it", formula=formula, checkpoint=kept)
