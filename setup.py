@@ -37,6 +37,7 @@ EXTENSIONS = {
         "crossprod/pairs.c",
         "rows/columns.c",
     ],
+    "_merge": ["crossprod/merge.c"],
     "_tree": ["numeric/tree_levels.c", "numeric/tree_pack.c", "numeric/tree_chain.c", "numeric/tree_inner.c"],
     "_resample": [
         "resample/draw.c",

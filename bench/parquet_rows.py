@@ -12,16 +12,17 @@ CHUNK = 1 << 20  # rows drawn at once, and rows of a row group
 COLUMNS = ["y", "f", "x", "x2", "g"]
 
 
-def generate(folder, rows, groups, files, slope, seed=1, processes=1, plain=False):
+def generate(folder, rows, groups, files, slope, seed=1, processes=1, plain=False, first=0):
     """Write ``files`` Parquet files of a random-intercept (or slope) model, keys in random order.
 
-    The rows depend on ``seed`` and the numbers alone.  ``plain`` writes numbers neither packed nor as
+    The rows depend on ``seed`` and the numbers alone.  The groups' effects depend on ``seed``: files numbered
+    from ``first`` on hold other rows of the same groups.  ``plain`` writes numbers neither packed nor as
     dictionaries, which is fast.
     """
     bounds = np.arange(files + 1) * rows // files
     tasks = [
         (Path(folder, f"{at:04d}.parquet"), int(hi - lo), groups, slope, seed, at, plain)
-        for at, (lo, hi) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for at, (lo, hi) in enumerate(zip(bounds, bounds[1:], strict=False), first)
     ]
     if processes == 1:
         for task in tasks:

@@ -11,8 +11,7 @@ from ..errors import DataError
 from ..formula.saving import pack_index, unpack_index
 from ..formula.spec import GroupSpec
 from .levels import LevelTable, increasing, sorted_order
-
-SLOTS_PER_LEVEL = 16  # of a table of marks, which is faster than a search up to about here
+from .unions import Union, join_keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +37,8 @@ class Levels:
         categories = table.levels() if table.own_order else None
         return cls(index if order is None else index[order], categories), places
 
-    def merge(self, other: "Levels") -> tuple["Levels", np.ndarray, np.ndarray]:
-        """The union and the places of both in it.
+    def merge(self, other: "Levels") -> tuple["Levels", Union]:
+        """The union, and where its levels come from.
 
         Numbers and text are sorted; of two categoricals one order must begin the other, or their union
         is sorted: so the union does not depend on who comes first.
@@ -50,19 +49,14 @@ class Levels:
                 f"levels {a[0]!r}, ... and {b[0]!r}, ... are of different types: "
                 "convert the column to one type"
             )
-        if a.equals(b) and _same(self.categories, other.categories):
-            place = np.arange(len(a))
-            return self, place, place
-        if a.dtype == b.dtype == np.int64 and self.categories is None:
-            union, at_a, at_b = merged(a.to_numpy(), b.to_numpy())
-            return Levels(pd.Index(union)), at_a, at_b
-        union = a.union(b, sort=False)
+        if a.dtype == b.dtype and a.equals(b) and _same(self.categories, other.categories):
+            return self, Union(len(a))
+        if a.dtype == b.dtype == np.int64 and self.categories is None and other.categories is None:
+            keys, union = join_keys(a.to_numpy(), b.to_numpy())
+            found = self if union.mine is None else other if union.theirs is None else Levels(pd.Index(keys))
+            return found, union
         categories = _joined(self.categories, other.categories)
-        if categories is None:
-            union = union[sorted_order(union)]
-        else:
-            union = categories[categories.isin(union)]
-        return Levels(union, categories), union.get_indexer(a), union.get_indexer(b)
+        return _known(self, other, categories) or _united(a, b, categories)
 
     def pack(self):
         return {"index": pack_index(self.index), "categories": pack_index(self.categories)}
@@ -72,19 +66,30 @@ class Levels:
         return cls(unpack_index(saved["index"]), unpack_index(saved["categories"]))
 
 
-def merged(a: np.ndarray, b: np.ndarray):
-    """The union of two increasing int64 arrays, and the places of both in it."""
-    if not len(a) or not len(b):
-        return (b if not len(a) else a), np.arange(len(a)), np.arange(len(b))
-    low, high = int(min(a[0], b[0])), int(max(a[-1], b[-1]))
-    if high - low < SLOTS_PER_LEVEL * (len(a) + len(b)):
-        mark = np.zeros(high - low + 1, bool)
-        mark[a - low] = mark[b - low] = True
-        place = np.cumsum(mark, dtype=np.int64)
-        place -= 1
-        return np.flatnonzero(mark) + low, place[a - low], place[b - low]
-    union = np.union1d(a, b)
-    return union, np.searchsorted(union, a), np.searchsorted(union, b)
+def _known(mine, theirs, categories):
+    """The union where one of both has all levels and their order, as when rows are appended; else None."""
+    if len(mine.index) < len(theirs.index):
+        found = _known(theirs, mine, categories)
+        return found and (found[0], Union(found[1].size, found[1].theirs, found[1].mine))
+    ordered = mine.categories is None if categories is None else _begins(mine.categories, categories)
+    if not ordered or mine.index.dtype != theirs.index.dtype:
+        return None
+    places = mine.index.get_indexer(theirs.index)
+    if (places < 0).any():
+        return None
+    found = mine if _same(mine.categories, categories) else Levels(mine.index, categories)
+    return found, Union.of_places(len(mine.index), None, places)
+
+
+def _united(a, b, categories):
+    """The union of any two."""
+    union = a.union(b, sort=False)
+    if categories is None:
+        union = union[sorted_order(union)]
+    else:
+        union = categories[categories.isin(union)]
+    places = Union.of_places(len(union), union.get_indexer(a), union.get_indexer(b))
+    return Levels(union, categories), places
 
 
 def _is_sorted(index):
@@ -103,10 +108,14 @@ def _joined(a, b):
     if a is None or b is None:
         return None
     short, long = (a, b) if len(a) <= len(b) else (b, a)
-    if long[: len(short)].equals(short):
+    if _begins(short, long):
         return long
     union = a.union(b, sort=False)
     return union[sorted_order(union)]
+
+
+def _begins(short, long):
+    return long[: len(short)].equals(short)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,19 +131,27 @@ class LevelSet:
     def __len__(self):
         return len(self.digits[0])
 
-    def merge(self, other: "LevelSet") -> tuple["LevelSet", np.ndarray, np.ndarray]:
-        """The union and the places of both in it."""
+    def merge(self, other: "LevelSet") -> tuple["LevelSet", Union]:
+        """The union, and where its levels come from."""
+        if len(self.parts) == 1:  # every value is a level, in its order
+            return self._merge_values(other)
         parts, mine, theirs = [], [], []
         for a, b, da, db in zip(self.parts, other.parts, self.digits, other.digits, strict=True):
-            union, at_a, at_b = a.merge(b)
-            parts.append(union)
-            mine.append(at_a[da].astype(np.int32))
-            theirs.append(at_b[db].astype(np.int32))
+            part, union = a.merge(b)
+            at_a, at_b = union.places()
+            parts.append(part)
+            mine.append(da if at_a is None else at_a[da])
+            theirs.append(db if at_b is None else at_b[db])
         sizes = [len(part.index) for part in parts]
-        if len(parts) == 1:  # every value is a level, in its order
-            return LevelSet(tuple(parts), (np.arange(sizes[0], dtype=np.int32),)), *_at(mine, theirs)
-        union, at_a, at_b = merged(cross_keys(mine, sizes), cross_keys(theirs, sizes))
-        return LevelSet(tuple(parts), _digits(union, sizes)), at_a, at_b
+        keys, union = _join(cross_keys(mine, sizes), cross_keys(theirs, sizes))
+        return LevelSet(tuple(parts), _digits(keys, sizes)), union
+
+    def _merge_values(self, other):
+        levels, union = self.parts[0].merge(other.parts[0])
+        for one in (self, other):
+            if levels is one.parts[0]:
+                return one, union
+        return LevelSet((levels,), (np.arange(union.size, dtype=np.int32),)), union
 
     def labels(self) -> pd.Index:
         """As `GroupingFactor.levels`."""
@@ -159,8 +176,12 @@ class LevelSet:
         return cls(tuple(Levels.unpack(part) for part in saved["parts"]), digits)
 
 
-def _at(mine, theirs):
-    return mine[0].astype(np.int64), theirs[0].astype(np.int64)
+def _join(mine, theirs):
+    """As `join_keys`, also where a new order of the parts has put the keys in disorder."""
+    if increasing(mine) and increasing(theirs):
+        return join_keys(mine, theirs)
+    keys = np.union1d(mine, theirs)
+    return keys, Union.of_places(len(keys), np.searchsorted(keys, mine), np.searchsorted(keys, theirs))
 
 
 def _digits(keys, sizes):

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..crossprod.statistics import PairBlocks
+from .levels import increasing
+from .unions import join_keys
 
 SHIFT = 32
 LOW = (1 << SHIFT) - 1
@@ -30,16 +32,25 @@ class Pairs:
     @classmethod
     def of_keys(cls, keys, blocks) -> "Pairs":
         """From keys in any order."""
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        return cls((keys >> SHIFT).astype(np.int32), (keys & LOW).astype(np.int32), blocks[order])
+        if not increasing(keys):
+            order = np.argsort(keys, kind="stable")
+            keys, blocks = keys[order], blocks[order]
+        return cls((keys >> SHIFT).astype(np.int32), (keys & LOW).astype(np.int32), blocks)
 
     def relabelled(self, f_to, g_to) -> "Pairs":
-        """With other level numbers: f_to[f], g_to[g]."""
-        return Pairs.of_keys((f_to[self.f].astype(np.int64) << SHIFT) | g_to[self.g], self.blocks)
+        """With other level numbers: f_to[f], g_to[g], or the same where that is None."""
+        if f_to is None and g_to is None:
+            return self
+        f = self.f if f_to is None else f_to[self.f]
+        g = self.g if g_to is None else g_to[self.g]
+        return Pairs.of_keys((f.astype(np.int64) << SHIFT) | g, self.blocks)
 
     def merge(self, other: "Pairs") -> "Pairs":
-        return Pairs.of_keys(*add_sorted((self.keys, self.blocks), (other.keys, other.blocks)))
+        keys, union = join_keys(self.keys, other.keys)
+        blocks = union.add(self.blocks, other.blocks)
+        if union.mine is None:
+            return Pairs(self.f, self.g, blocks)
+        return Pairs.of_keys(keys, blocks)
 
     def transposed(self) -> "Pairs":
         """Of (g, f)."""
@@ -58,15 +69,10 @@ class Pairs:
         return PairBlocks(indptr, self.g, np.ascontiguousarray(self.blocks))
 
 
-def add_sorted(a, b):
+def add_sorted(a, b, n_threads=1):
     """The sum of two ``(increasing keys, blocks)``."""
-    if not len(a[0]) or not len(b[0]):
-        return b if len(b[0]) else a
-    union = np.union1d(a[0], b[0])
-    blocks = np.zeros((len(union), *a[1].shape[1:]))
-    for keys, part in (a, b):
-        blocks[np.searchsorted(union, keys)] += part
-    return union, blocks
+    keys, union = join_keys(a[0], b[0], n_threads)
+    return keys, union.add(a[1], b[1], n_threads)
 
 
 class PairSums:

@@ -112,7 +112,7 @@ class CrossProducts:
     def merge(self, other: "CrossProducts") -> "CrossProducts":
         """The statistics of both sets of rows, which must be disjoint.
 
-        Associative and commutative up to rounding; levels are matched by value.
+        Associative up to rounding, and the same bits in both orders; levels are matched by value.
 
         Raises
         ------
@@ -126,13 +126,10 @@ class CrossProducts:
                 "these statistics are of different plans, so their coordinates differ: share one plan "
                 "(plan.to_json()) and accumulate all rows with it"
             )
-        levels, R, counts, places = [], [], [], []
-        for f, (mine, theirs) in enumerate(zip(self.levels, other.levels, strict=True)):
-            union, at_mine, at_theirs = mine.merge(theirs)
-            levels.append(union)
-            places.append((at_mine, at_theirs))
-            R.append(_add(len(union), (at_mine, self.R[f]), (at_theirs, other.R[f])))
-            counts.append(_add(len(union), (at_mine, self.counts[f]), (at_theirs, other.counts[f])))
+        levels, unions = zip(
+            *(mine.merge(theirs) for mine, theirs in zip(self.levels, other.levels, strict=True)), strict=True
+        )
+        places = [union.places() for union in unions] if self.pairs else []
         pairs = {
             (f, g): self.pairs[f, g].relabelled(places[f][0], places[g][0])
             .merge(other.pairs[f, g].relabelled(places[f][1], places[g][1]))
@@ -149,9 +146,11 @@ class CrossProducts:
             y_range=(min(self.y_range[0], other.y_range[0]), max(self.y_range[1], other.y_range[1])),
             C=self.C + other.C,
             moments=None if self.moments is None else self.moments + other.moments,
-            levels=tuple(levels),
-            R=tuple(R),
-            counts=tuple(counts),
+            levels=levels,
+            R=tuple(union.add(*sums) for union, *sums in zip(unions, self.R, other.R, strict=True)),
+            counts=tuple(
+                union.add(*sums) for union, *sums in zip(unions, self.counts, other.counts, strict=True)
+            ),
             pairs=pairs,
             used=tuple(None if a is None else a + b for a, b in zip(self.used, other.used, strict=True)),
             files=(*self.files, *other.files),
@@ -226,18 +225,3 @@ class CrossProducts:
         except (KeyError, TypeError, IndexError) as error:
             raise DataError(f"{path} lacks a part of saved statistics: {error!r}") from error
 
-
-def _add(size, *parts):
-    parts = sorted(parts, key=lambda part: -len(part[0]))  # a sum of two is the same in both orders
-    (place, values), *others = parts
-    if len(place) == size:  # all levels, so in order
-        total = values.copy()
-    else:
-        total = np.zeros((size, *values.shape[1:]), values.dtype)
-        total[place] = values
-    for place, values in others:
-        if len(place) == size:
-            total += values
-        else:
-            total[place] += values
-    return total

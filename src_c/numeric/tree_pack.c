@@ -15,42 +15,8 @@
 #define PIVOT_TOLERANCE 2e-15
 #define NOT_A_GRAM_MATRIX (-1e-6)
 
-/* La (k x k, lower) and E (k x u) of one level. */
-static flm_status factor_level(int k, int u, flm_index ld, const double *R, const int64_t *z,
-                               const int64_t *xy, double *La, double *E)
-{
-    double finite = 0;
-    for (int a = 0; a < k; a++) {
-        for (int b = 0; b <= a; b++)
-            finite += 0 * R[a * ld + z[b]];
-        for (int c = 0; c < u; c++)
-            finite += 0 * R[a * ld + xy[c]];
-    }
-    if (finite != 0)
-        return FLM_BAD_ARGUMENT;
-    for (int j = 0; j < k; j++) {
-        const double diagonal = R[j * ld + z[j]];
-        double pivot = diagonal;
-        for (int c = 0; c < j; c++)
-            pivot -= La[j * k + c] * La[j * k + c];
-        if (diagonal < 0 || pivot < NOT_A_GRAM_MATRIX * diagonal)
-            return FLM_NOT_POSITIVE;
-        const double inverse = pivot > PIVOT_TOLERANCE * diagonal ? 1 / sqrt(pivot) : 0;
-        for (int i = j; i < k; i++) { /* La[:, j] */
-            double sum = R[i * ld + z[j]];
-            for (int c = 0; c < j; c++)
-                sum -= La[i * k + c] * La[j * k + c];
-            La[i * k + j] = sum * inverse;
-        }
-        for (int c = 0; c < u; c++) { /* E[j] = (B[j] - La[j, :j] E[:j]) / La[j, j] */
-            double sum = R[j * ld + xy[c]];
-            for (int b = 0; b < j; b++)
-                sum -= La[j * k + b] * E[b * u + c];
-            E[j * u + c] = sum * inverse;
-        }
-    }
-    return FLM_OK;
-}
+#define LOWER(i, j) ((i) * ((i) + 1) / 2 + (j))
+#define BATCH 4 /* packs added to the sums together: a fourth of the traffic */
 
 typedef struct {
     flm_index levels, ld;
@@ -60,40 +26,140 @@ typedef struct {
     double *pack;
 } packing;
 
-FLM_CLONES static flm_status pack_chunk(const packing *job, flm_index first, flm_index last, double *within,
-                                        flm_index *level)
+/* One number of eight levels that lie `stride` apart. */
+FLM_INLINE void gather(const double *x, flm_index stride, flm_lanes *out)
 {
-    const int k = job->k, u = job->u;
-    const flm_index half = k * (k + 1) / 2, stride = half + (flm_index)k * u;
-    double *La = malloc((size_t)(k * k + (flm_index)k * u) * sizeof(double));
-    if (!La)
-        return FLM_NO_MEMORY;
-    double *E = La + k * k;
-    memset(within, 0, (size_t)u * u * sizeof(double));
-    flm_status status = FLM_OK;
-    for (flm_index i = first; i < last; i++) {
-        status = factor_level(k, u, job->ld, job->R + i * k * job->ld, job->z, job->xy, La, E);
-        if (status != FLM_OK) {
-            *level = i;
-            break;
+    *out = (flm_lanes){x[0],          x[stride],     x[2 * stride], x[3 * stride],
+                       x[4 * stride], x[5 * stride], x[6 * stride], x[7 * stride]};
+}
+
+/* 1 / sqrt(pivot) in the lanes of `good`, 0 in the others. */
+FLM_INLINE void inverse_root(const flm_lanes *pivot, const flm_bits *good, flm_lanes *out)
+{
+    const flm_lanes one = {1, 1, 1, 1, 1, 1, 1, 1};
+    const flm_lanes safe = (flm_lanes)(((flm_bits)*pivot & *good) | ((flm_bits)one & ~*good));
+    flm_lanes root = {0};
+    for (int l = 0; l < FLM_LANES; l++)
+        root[l] = sqrt(safe[l]);
+    *out = (flm_lanes)((flm_bits)(1.0 / root) & *good);
+}
+
+/* La (lower k) and E (k x u) of the eight levels from R on; lanes that are not finite, or no Gram matrix. */
+FLM_INLINE void factor_pack(const int k, const packing *job, const double *R, flm_lanes *La, flm_bits *infinite,
+                            flm_bits *negative)
+{
+    const int u = job->u;
+    const flm_index ld = job->ld, stride = k * ld;
+    flm_lanes *E = La + LOWER(k, 0), finite = {0};
+    for (int a = 0; a < k; a++) {
+        for (int b = 0; b <= a; b++) {
+            gather(R + a * ld + job->z[b], stride, La + LOWER(a, b));
+            finite += 0 * La[LOWER(a, b)];
         }
-        double *out = job->pack + i / FLM_LANES * FLM_LANES * stride + i % FLM_LANES;
-        for (int a = 0; a < k; a++)
-            for (int b = 0; b <= a; b++)
-                out[(a * (a + 1) / 2 + b) * FLM_LANES] = La[a * k + b];
-        out += half * FLM_LANES;
-        for (flm_index e = 0; e < (flm_index)k * u; e++)
-            out[e * FLM_LANES] = E[e];
-        for (int a = 0; a < k; a++) /* within += E'E */
-            for (int c = 0; c < u; c++) {
-                const double *restrict row = E + (flm_index)a * u;
-                double *restrict sum = within + (flm_index)c * u;
-                const double x = row[c];
-                for (int d = 0; d <= c; d++)
-                    sum[d] += x * row[d];
-            }
+        for (int c = 0; c < u; c++) {
+            gather(R + a * ld + job->xy[c], stride, E + (flm_index)a * u + c);
+            finite += 0 * E[(flm_index)a * u + c];
+        }
     }
-    free(La);
+    *infinite = ~(finite == 0.0);
+    *negative = (flm_bits){0};
+    for (int j = 0; j < k; j++) {
+        const flm_lanes diagonal = La[LOWER(j, j)];
+        flm_lanes pivot = diagonal, inverse;
+        for (int c = 0; c < j; c++)
+            pivot -= La[LOWER(j, c)] * La[LOWER(j, c)];
+        *negative |= (diagonal < 0.0) | (pivot < NOT_A_GRAM_MATRIX * diagonal);
+        const flm_bits good = pivot > PIVOT_TOLERANCE * diagonal;
+        inverse_root(&pivot, &good, &inverse);
+        for (int i = j; i < k; i++) { /* La[:, j] */
+            flm_lanes sum = La[LOWER(i, j)];
+            for (int c = 0; c < j; c++)
+                sum -= La[LOWER(i, c)] * La[LOWER(j, c)];
+            La[LOWER(i, j)] = sum * inverse;
+        }
+        for (int c = 0; c < u; c++) { /* E[j] = (B[j] - La[j, :j] E[:j]) / La[j, j] */
+            flm_lanes sum = E[(flm_index)j * u + c];
+            for (int b = 0; b < j; b++)
+                sum -= La[LOWER(j, b)] * E[(flm_index)b * u + c];
+            E[(flm_index)j * u + c] = sum * inverse;
+        }
+    }
+}
+
+/* sum[c, d] += E'E, d <= c < u, of `packs` packs in a row */
+FLM_INLINE void add_within(const int k, const int u, const flm_lanes *pack, flm_index stride, int packs,
+                           flm_lanes *restrict sum)
+{
+    for (int c = 0; c < u; c++)
+        for (int d = 0; d <= c; d++) {
+            const flm_lanes *E = pack + LOWER(k, 0);
+            flm_lanes product = {0};
+            for (int q = 0; q < packs; q++, E += stride)
+                for (int a = 0; a < k; a++)
+                    product += E[(flm_index)a * u + c] * E[(flm_index)a * u + d];
+            *sum++ += product;
+        }
+}
+
+/* Levels [first, last), first a multiple of FLM_LANES; sum (u (u + 1) / 2), tail room for eight levels. */
+FLM_INLINE flm_status pack_levels(const int k, const packing *job, flm_index first, flm_index last, flm_lanes *sum,
+                                  double *tail, flm_index *level)
+{
+    const int u = job->u;
+    const flm_index stride = LOWER(k, 0) + (flm_index)k * u, record = k * job->ld;
+    flm_lanes *const begin = (flm_lanes *)job->pack + first / FLM_LANES * stride;
+    flm_lanes *out = begin;
+    int waiting = 0;
+    for (flm_index i = first; i < last; i += FLM_LANES, out += stride) {
+        const double *R = job->R + i * record;
+        if (last - i < FLM_LANES) { /* levels that do not exist: zeros */
+            memset(tail, 0, (size_t)(FLM_LANES * record) * sizeof(double));
+            R = memcpy(tail, R, (size_t)((last - i) * record) * sizeof(double));
+        }
+        flm_bits infinite, negative;
+        factor_pack(k, job, R, out, &infinite, &negative);
+        for (int l = 0; l < FLM_LANES; l++)
+            if (infinite[l] | negative[l]) {
+                *level = i + l;
+                return infinite[l] ? FLM_BAD_ARGUMENT : FLM_NOT_POSITIVE;
+            }
+        if (++waiting == BATCH) {
+            add_within(k, u, out - (BATCH - 1) * stride, stride, BATCH, sum);
+            waiting = 0;
+        }
+    }
+    add_within(k, u, out - waiting * stride, stride, waiting, sum);
+    return FLM_OK;
+}
+
+FLM_CLONES static flm_status pack_some(const packing *job, flm_index first, flm_index last, flm_lanes *sum,
+                                       double *tail, flm_index *level)
+{
+    switch (job->k) { /* sizes met in practice are compiled with k known */
+    case 1: return pack_levels(1, job, first, last, sum, tail, level);
+    case 2: return pack_levels(2, job, first, last, sum, tail, level);
+    case 3: return pack_levels(3, job, first, last, sum, tail, level);
+    default: return pack_levels(job->k, job, first, last, sum, tail, level);
+    }
+}
+
+/* Packs levels [first, last); within (u x u): the lower triangle of their sum of E'E. */
+static flm_status pack_chunk(const packing *job, flm_index first, flm_index last, double *within,
+                             flm_index *level)
+{
+    const size_t u = (size_t)job->u, triangle = u * (u + 1) / 2;
+    void *memory = malloc((triangle + (size_t)(job->k * job->ld) + 1) * FLM_ALIGN);
+    if (!memory)
+        return FLM_NO_MEMORY;
+    flm_lanes *sum = (void *)(((uintptr_t)memory + FLM_ALIGN - 1) & ~(uintptr_t)(FLM_ALIGN - 1));
+    memset(sum, 0, triangle * FLM_ALIGN);
+    const flm_status status = pack_some(job, first, last, sum, (double *)(sum + triangle), level);
+    const double *lanes = (const double *)sum;
+    for (size_t c = 0; c < u; c++)
+        for (size_t d = 0; d <= c; d++, lanes += FLM_LANES)
+            within[c * u + d] = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
+                                ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+    free(memory);
     return status;
 }
 
@@ -114,12 +180,9 @@ flm_status flm_levels_pack(flm_index levels, int k, int u, flm_index ld, const d
 {
     const packing job = {levels, ld, k, u, R, z, xy, pack};
     const flm_index chunks = count_chunks(levels), size = (flm_index)u * u;
-    const flm_index stride = (k * (k + 1) / 2 + (flm_index)k * u) * FLM_LANES;
-    double *sums = malloc((size_t)(chunks * size) * sizeof(double));
+    double *sums = calloc((size_t)(chunks * size), sizeof(double));
     if (!sums)
         return FLM_NO_MEMORY;
-    if (levels % FLM_LANES) /* levels that do not exist: zeros */
-        memset(pack + levels / FLM_LANES * stride, 0, (size_t)stride * sizeof(double));
     flm_status status[MAX_CHUNKS];
     flm_index bad[MAX_CHUNKS];
 #ifdef _OPENMP
