@@ -18,6 +18,7 @@ from fastlmm_core.results.facts import MixedFacts
 from fastlmm_core.results.fitrows import AbsentRows, FitRows
 from fastlmm_core.results.ranef import coefficient_frames, ranef_frames
 from fastlmm_core.results.resampling import Resampling
+from fastlmm_core.results.simulating import Simulation
 from fastlmm_core.results.summary import MixedSummary
 from fastlmm_core.results.testing import Testing
 from fastlmm_core.results.varcorr import group_covariances, varcorr_frame
@@ -27,7 +28,7 @@ SINGULAR = 1e-4
 """A diagonal theta below this is at its bound (lme4's ``isSingular``)."""
 
 
-class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Testing, Exports):
+class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Simulation, Testing, Exports):
     """A fitted linear mixed model.
 
     Made by `fastlmm_core.lmer`.  Names follow statsmodels and lme4; every table

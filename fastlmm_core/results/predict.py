@@ -1,5 +1,7 @@
 """Predictions for new rows."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -9,12 +11,12 @@ from fastlmm_core.formula.spec import DesignSpec
 
 
 def chosen_factors(re, groups: tuple[str, ...]) -> list[int]:
-    """Indices of the grouping factors that ``re`` asks for: ``"all"``, ``"none"`` or a list of names."""
-    if isinstance(re, str):
-        if re == "all":
-            return list(range(len(groups)))
-        if re == "none":
-            return []
+    """Indices of the grouping factors ``re`` asks for: ``"all"``, ``"none"``, a name or a list of names."""
+    if isinstance(re, str) and re in ("all", "none"):
+        return list(range(len(groups))) if re == "all" else []
+    if isinstance(re, str) and re in groups:
+        return [groups.index(re)]
+    if isinstance(re, str) or not isinstance(re, Iterable):
         raise ValueError(f"re is 'all', 'none' or a list of groups ({', '.join(groups)}), found {re!r}")
     wanted = list(re)
     unknown = [group for group in wanted if group not in groups]

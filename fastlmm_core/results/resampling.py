@@ -26,7 +26,6 @@ from fastlmm_core.inference.ranova import (
 )
 from fastlmm_core.inference.refit import refit_response
 from fastlmm_core.inference.resample import ClusterResampler
-from fastlmm_core.inference.simulate import add_effects, draw_effects, draw_errors
 from fastlmm_core.inference.solved import SolvedModel
 from fastlmm_core.results.bootstrapped import Bootstrap, as_series, natural_names, natural_values
 from fastlmm_core.results.dropping import drop_table
@@ -142,8 +141,8 @@ class Resampling:
         -----
         As ``drop1`` of R's lme4 with ``test = "Chisq"``, random terms added.  All likelihoods are of ML
         fits, so that they compare; a REML fit is refitted by ML, and its `ranova`, which stays with
-        REML, has other numbers.  Nothing is selected here, and a chi-square is liberal for fixed effects of few
-        groups: `anova` has F tests, `bootstrap_lrt` a simulated reference.
+        REML, has other numbers.  Nothing is selected here, and a chi-square is liberal for fixed
+        effects of few groups: `anova` has F tests, `bootstrap_lrt` a simulated reference.
 
         Examples
         --------
@@ -205,44 +204,6 @@ class Resampling:
             rows.n_threads,
         )
         return type(self)(self._facts, again, optimum.certificate, new_rows, self._spec)
-
-    def simulate(self, nsim: int = 1, seed=None, re: str = "none") -> pd.DataFrame:
-        """Draw responses from the fitted model.
-
-        Parameters
-        ----------
-        nsim : number of responses.
-        seed : int, SeedSequence or Generator, optional
-            Of `numpy.random.default_rng`.
-        re : ``"none"``: new random effects for every response; ``"all"``: those predicted by the fit.
-
-        Returns
-        -------
-        DataFrame
-            nobs x nsim, columns ``sim_1, sim_2, ...``: ``offset + X beta + Z b + e``, b and e normal
-            with the estimated covariances (e divided by the root of the weight).
-
-        Raises
-        ------
-        DataError : the fit was read from a file.
-        """
-        if re not in ("none", "all"):
-            raise ValueError(f"re is 'none' (new random effects) or 'all' (those of the fit), found {re!r}")
-        if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
-            raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
-        solved, rows, rng = solved_model(self, "simulate"), self._rows, np.random.default_rng(seed)
-        design, factors = rows.design, range(len(self._facts.factors))
-        mean = rows.mean(factors if re == "all" else ())
-        out = np.empty((design.n, int(nsim)), order="F")
-        for column in out.T:
-            column[:] = mean
-            if re == "none":
-                effects = draw_effects(
-                    solved.theta_map, self._estimates.theta, self.sigma, list(self.ngroups.values()), rng
-                )
-                add_effects(column, design, effects, rows.n_threads)
-            column += draw_errors(design, self.sigma, rng)
-        return pd.DataFrame(out, index=rows.labels, columns=[f"sim_{i + 1}" for i in range(int(nsim))])
 
     def bootstrap(
         self,

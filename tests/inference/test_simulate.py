@@ -1,6 +1,8 @@
 """Simulated responses have the moments of the fitted model."""
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 
 import fastlmm_core as flm
@@ -54,3 +56,94 @@ def test_wrong_arguments(wrong):
     fit = flm.lmer("Reaction ~ Days + (1 | Subject)", flm.load_dataset("sleepstudy"))
     with pytest.raises(ValueError):
         fit.simulate(**wrong)
+
+
+MODELS = {
+    "slopes": ("sleepstudy", "Reaction ~ Days + (Days | Subject)", {}),
+    "two terms": ("sleepstudy", "Reaction ~ Days + offset(10 * Days) + (Days || Subject)", {}),
+    "nested": ("Pastes", "strength ~ 1 + (1 | batch/cask)", {}),
+    "crossed": ("Penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)", {}),
+    "weights": ("cbpp", "incidence ~ period + (1 | herd)", {"weights": "size"}),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+    name, formula, options = MODELS[request.param]
+    data = flm.load_dataset(name)
+    return flm.lmer(formula, data, **options), data
+
+
+@pytest.mark.parametrize("re", ["none", "all", "first"])
+def test_the_rows_of_the_fit_as_new_rows(model, re):
+    fit, data = model
+    re = next(iter(fit.ngroups)) if re == "first" else re
+    given = fit.simulate(3, seed=4, re=re, newdata=data.drop(columns=fit.response_name))
+    np.testing.assert_allclose(given, fit.simulate(3, seed=4, re=re), rtol=1e-10)
+
+
+def test_new_levels_have_the_covariance_of_the_model():
+    """Rows of unseen and of known levels, in an order of their own, against the marginal covariance."""
+    fit = flm.lmer("Reaction ~ Days + (Days | Subject)", flm.load_dataset("sleepstudy"))
+    new = pd.DataFrame({"Days": [9.0, 0.0, 4.0, 0.0, 9.0], "Subject": ["x", "308", "x", "a", "308"]})
+    drawn = fit.simulate(6000, seed=1, newdata=pl.from_pandas(new)).to_numpy()
+    Z = np.column_stack([np.ones(5), new["Days"]])
+    same = np.equal.outer(new["Subject"].to_numpy(), new["Subject"].to_numpy())
+    V = np.where(same, Z @ fit.cov_re["Subject"].to_numpy() @ Z.T, 0.0) + fit.scale * np.eye(5)
+    scale = np.sqrt(np.outer(np.diag(V), np.diag(V)) / 6000)
+    assert np.abs((np.cov(drawn) - V) / scale).max() < 5
+    assert np.abs((drawn.mean(1) - Z @ fit.params) / np.sqrt(np.diag(V) / 6000)).max() < 4.5
+
+
+def test_effects_that_are_known_and_those_that_are_not():
+    fit = flm.lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", flm.load_dataset("Penicillin"))
+    new = pd.DataFrame({"plate": ["a", "zz", "zz"], "sample": ["A", "A", "B"]})
+    b = fit.ranef()["plate"]["Intercept"]["a"]
+    total = fit.varcorr()["vcov"].to_numpy()
+    for new_levels, variance in (("population", 0.0), ("draw", total[0])):
+        drawn = fit.simulate(5000, seed=3, re=["plate"], newdata=new, new_levels=new_levels).to_numpy()
+        expected = fit.params["Intercept"] + np.array([b, 0.0, 0.0])
+        spread = np.array([0.0, variance, variance]) + total[1] + total[2]
+        assert np.abs((drawn.mean(1) - expected) / np.sqrt(spread / 5000)).max() < 4
+        np.testing.assert_allclose(drawn.var(1), spread, rtol=0.1)
+    with pytest.raises(flm.DataError, match="'zz'.*new_levels='draw'"):
+        fit.simulate(newdata=new, re="plate")
+    assert np.isfinite(fit.simulate(newdata=new, re="sample", seed=1)).all(axis=None)
+
+
+def test_other_parameters():
+    fit = flm.lmer("Reaction ~ Days + (Days | Subject)", flm.load_dataset("sleepstudy"))
+    exact = fit.simulate(1, seed=1, beta={"Days": -2.0}, theta=np.zeros(3), sigma=0.0)["sim_1"]
+    frame = fit._frame
+    np.testing.assert_allclose(exact, fit.params["Intercept"] - 2.0 * frame["Days"])
+    np.testing.assert_allclose(fit.simulate(1, seed=1, beta=[1.0, 0.0], theta=[0, 0, 0], sigma=0), 1.0)
+    # theta is relative: with sigma 2 and theta (1, 0, 0) intercepts have standard deviation 2
+    wide = fit.simulate(2000, seed=2, newdata=frame[frame["Days"] == 0], theta=[1, 0, 0], sigma=2.0)
+    assert wide.to_numpy().var() == pytest.approx(8.0, rel=0.05)
+    again = fit.simulate(2, seed=5, beta=fit.params, theta=fit.theta, sigma=fit.sigma)
+    pd.testing.assert_frame_equal(again, fit.simulate(2, seed=5))
+    for wrong in ({"beta": {"Day": 1.0}}, {"beta": [1.0]}, {"theta": [1.0]}, {"sigma": -1.0}, {"re": None}):
+        with pytest.raises(ValueError):
+            fit.simulate(**wrong)
+    with pytest.raises(ValueError, match="new_levels"):
+        fit.simulate(new_levels="zero")
+
+
+def test_missing_values_and_columns_and_fits_without_rows(tmp_path):
+    data = flm.load_dataset("sleepstudy")
+    fit = flm.lmer("Reaction ~ Days + (Days | Subject)", data)
+    new = {"Days": [1.0, np.nan, 2.0], "Subject": ["308", "308", None]}
+    drawn = fit.simulate(2, seed=1, newdata=new)
+    assert drawn.isna().all(axis=1).tolist() == [False, True, True]
+    with pytest.raises(flm.FormulaError, match="no column 'Subject'") as caught:
+        fit.simulate(newdata={"Days": [1.0]})
+    assert "re='none'" not in str(caught.value)
+    flm.save(fit, tmp_path / "fit.flm")
+    loaded, summed = flm.load(tmp_path / "fit.flm"), flm.plan(fit.formula, data)
+    summed = flm.fit(summed.accumulate(data))
+    new = {"Days": [0.0, 9.0], "Subject": ["new", "308"]}
+    expected = fit.simulate(4, seed=7, newdata=new)
+    for other in (loaded, summed):
+        np.testing.assert_allclose(other.simulate(4, seed=7, newdata=new), expected, rtol=1e-6)
+        with pytest.raises(flm.DataError, match="rows"):
+            other.simulate()
