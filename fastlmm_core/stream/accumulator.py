@@ -103,6 +103,43 @@ class Accumulator:
             self.sum_log_weights += float(np.log(design.weights).sum())
         return table.n
 
+    def go_on(self, stats: CrossProducts) -> None:
+        """Take over earlier sums of the same plan, before the first rows.
+
+        The next rows are added to them in place, which spares a union of levels and a second set of sums.
+        """
+        codes = [self._known(stats.levels[f], f) for f in range(len(self.R))]
+        for f, at in enumerate(codes):
+            if not len(at):
+                continue
+            in_order = at[-1] == len(at) - 1 and increasing(at)
+            place = slice(len(at)) if in_order else at
+            self._reserve(f, int(at.max()) + 1)
+            self.R[f][place] = stats.R[f]
+            if self.counts[f] is not None:
+                self.counts[f][place] = stats.counts[f]
+        for (f, g), sums in self.pairs.items():
+            found = stats.pairs[f, g]
+            sums.go_on(codes[f][found.f], codes[g][found.g], found.blocks)
+        self.C += stats.C
+        if self.separate:
+            self.moments += stats.moments
+        self.n, self.n_total, self.n_zero_weight = stats.n, stats.n_total, stats.n_zero_weight
+        self.sum_log_weights, self.missing = stats.sum_log_weights, dict(stats.missing)
+        self.y_range = stats.y_range
+        self.used = [None if found is None else found.copy() for found in stats.used]
+
+    def _known(self, levels, f):
+        """Codes of the levels of a grouping factor of earlier sums."""
+        parts = self.plan.groups[f]
+        codes = None
+        for place, (name, part, digits) in enumerate(zip(parts, levels.parts, levels.digits, strict=True)):
+            found = self.tables[name].add_levels(part.index, part.categories)[digits]
+            if place:
+                found = self.crossings[f][place - 1].encode((codes.astype(np.int64) << 32) | found)
+            codes = found
+        return codes
+
     # -- rows to a design ------------------------------------------------------
 
     def _design(self, reader, values, data) -> Design:
@@ -262,6 +299,8 @@ def _widened(sums, size):
 
 def _packed(sums, codes, in_place):
     """``sums[codes]`` of increasing codes; in the same memory when that is allowed."""
+    if in_place and (not len(codes) or codes[-1] == len(codes) - 1):
+        return sums[: len(codes)]
     found = sums if in_place else np.empty((len(codes), *sums.shape[1:]), sums.dtype)
     for at in range(0, len(codes), MOVED_LEVELS):
         some = codes[at : at + MOVED_LEVELS]  # some >= at: nothing is overwritten before it is read

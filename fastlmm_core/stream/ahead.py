@@ -16,11 +16,13 @@ class _End:
         self.error = error
 
 
-def ahead(batches: Iterator[Batch], size: int = AHEAD, ended=lambda: None) -> Iterator[Batch]:
+def ahead(
+    batches: Iterator[Batch], size: int = AHEAD, ended=lambda: None, meanwhile=lambda: None
+) -> Iterator[Batch]:
     """The same batches, read by a thread that is at most ``size`` ahead.
 
     When the consumer stops early, by an error or Ctrl-C, so does the thread.  ``ended`` is called by the
-    thread as soon as everything is read.
+    thread as soon as everything is read, ``meanwhile`` by the consumer while the first batch is.
     """
     waiting: queue.Queue = queue.Queue(maxsize=size)
     stop = threading.Event()
@@ -50,6 +52,7 @@ def ahead(batches: Iterator[Batch], size: int = AHEAD, ended=lambda: None) -> It
     thread = threading.Thread(target=read, name="fastlmm_core-read", daemon=True)
     thread.start()
     try:
+        meanwhile()
         while True:
             item = waiting.get()
             if isinstance(item, _End):

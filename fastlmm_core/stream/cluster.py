@@ -28,10 +28,17 @@ def is_dask(data) -> bool:
 
 
 def accumulate_anywhere(
-    plan: Plan, data, source: Source, client=None, *, checkpoint=None, progress=None, n_threads=None
-) -> CrossProducts:
+    plan: Plan, data, source: Source, client=None, *, onto=None, checkpoint=None, progress=None,
+    n_threads=None,
+) -> CrossProducts:  # fmt: skip
     """The pass where it belongs: on Dask for its frames and with a client, else in this process."""
     elsewhere = client is not None or is_dask(data)
+    if not isinstance(onto, CrossProducts | None):
+        raise TypeError(f"onto takes CrossProducts, found {type(onto).__name__}")
+    if checkpoint is not None and onto is not None:
+        raise DataError(
+            "a checkpoint holds all rows of a run: leave it out where rows are added onto other statistics"
+        )
     if checkpoint is not None and elsewhere:
         raise DataError(
             "a checkpoint is for files read by one process: leave it out, since Dask does again what a lost "
@@ -43,8 +50,11 @@ def accumulate_anywhere(
             "leave checkpoint out, or write the data to Parquet files"
         )
     if not elsewhere:
-        return accumulate(plan, source, n_threads=n_threads, progress=progress, checkpoint=checkpoint)
-    return accumulate_on_cluster(plan, data, source, client, progress)
+        return accumulate(
+            plan, source, onto=onto, n_threads=n_threads, progress=progress, checkpoint=checkpoint
+        )
+    found = accumulate_on_cluster(plan, data, source, client, progress)
+    return found if onto is None else onto.merge(found)
 
 
 def looker(data, source: Source, client=None, progress=None, n_threads=None):

@@ -12,7 +12,7 @@ import pandas as pd
 
 from .._kernels._encode import grow_codes, key_range, shifted_codes, used_levels
 from ..data.factors import encode_integers
-from ..data.table import FACTOR, TIME
+from ..data.table import FACTOR, TIME, Table
 from ..errors import DataError
 
 DENSE_SLOTS = 1 << 22  # slots of a lookup table that are always allowed
@@ -177,6 +177,16 @@ class LevelTable:
         if values.dtype not in (np.int32, np.int64):
             values = values.astype(np.int64 if values.dtype.kind == "f" else np.int32)
         return self._integers.encode(values, n_threads)
+
+    def add_levels(self, index: pd.Index, categories: pd.Index | None) -> np.ndarray:
+        """Codes (n,) int32 of levels as `levels` gives them; ``categories`` is an order of their own."""
+        if not len(index):
+            return np.empty(0, np.int32)
+        values = index
+        if categories is not None:
+            values = pd.Categorical.from_codes(categories.get_indexer(index), categories)
+        column = Table(pd.DataFrame({self.name: values})).column(self.name)
+        return self.encode(column, own_order=categories is not None)
 
     def _check(self, column):
         kind = _kind(column)

@@ -89,6 +89,12 @@ class PairSums:
             last = self.runs.pop()
             self.runs[-1] = add_sorted(self.runs[-1], last)
 
+    def go_on(self, f, g, blocks) -> None:
+        """Take over earlier sums of these pairs of levels, before the first batch."""
+        keys = (f.astype(np.int64) << SHIFT) | g
+        order = np.argsort(keys)
+        self.runs = [(keys[order], blocks[order])]
+
     def sorted(self, f_to, g_to) -> Pairs:
         """All pairs, with their final level numbers."""
         while len(self.runs) > 1:

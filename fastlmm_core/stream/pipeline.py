@@ -25,12 +25,14 @@ READING_PER_SAVE = 9  # times as long as a longer save took, files are read befo
 
 
 def accumulate(
-    plan: Plan, source: Source, *, n_threads=None, progress=None, checkpoint=None
+    plan: Plan, source: Source, *, onto=None, n_threads=None, progress=None, checkpoint=None
 ) -> CrossProducts:
     """Statistics of a source's rows under a plan.
 
     Parameters
     ----------
+    onto : CrossProducts or None
+        Of earlier rows under the same plan, which these are added to.
     checkpoint : path or None
         After each complete file the statistics are saved there; files that it holds already (same
         path, size and time) are not read again.  Where a save takes longer than a second, so many files
@@ -41,34 +43,38 @@ def accumulate(
     DataError
         Rows or files that cannot be used, naming them; a checkpoint of another model.
     """
-    done = _resume(plan, source, checkpoint)
+    done = _resume(plan, source, checkpoint) if onto is None else _disjoint(plan, source, onto)
     plan = plan if done is None else done.plan  # its centres may be of other first rows
     total = Accumulator(plan, n_threads or max(1, resolve_threads(None) - 1))
 
     def read():
         total.threads = resolve_threads(n_threads)
 
-    new_files: list = []
+    def begin():
+        if done is not None:
+            total.go_on(done)
+
+    files = [] if done is None else list(done.files)
     saves = None if checkpoint is None else _Saves(checkpoint)
-    rows = done.n_total if done else 0
+    rows = done.n_total if done and onto is None else 0
     with reporter(progress, source.rows, rows) as report:
-        batches = source.batches(plan.columns, frozenset(done.files) if done else frozenset())
+        batches = source.batches(plan.columns, frozenset(files))
         at_end = True  # of a file: the sums are those of complete ones
         try:
-            for batch in ahead(batches, ended=read):
+            for batch in ahead(batches, ended=read, meanwhile=begin):
                 at_end = False
                 if batch.last:
                     read()
                 report(total.add(batch.data, batch.label))
                 if batch.completes is not None and saves is not None:
-                    new_files.append(batch.completes)
+                    files.append(batch.completes)
                     at_end = True
-                    saves.offer(lambda: _total(done, total, new_files))
+                    saves.offer(lambda: _total(total, files))
         except BaseException:
             if saves is not None and at_end:
-                saves.complete(lambda: _total(done, total, new_files))
+                saves.complete(lambda: _total(total, files))
             raise
-    found = _total(done, total, new_files, last=True)
+    found = _total(total, files, last=True)
     if saves is not None:
         saves.complete(lambda: found)
     return found
@@ -118,6 +124,13 @@ def _resume(plan, source, checkpoint):
     return done
 
 
-def _total(done, total, files, last=False):
-    found = replace(total.finish(last), files=tuple(files))
-    return found if done is None else done.merge(found)
+def _disjoint(plan, source, onto):
+    onto.check_same_plan(plan)
+    for file in source.files:
+        if file.identity() in onto.files:
+            raise DataError(f"the rows of {file.path} are in the earlier statistics already")
+    return onto
+
+
+def _total(total, files, last=False):
+    return replace(total.finish(last), files=tuple(files))

@@ -106,12 +106,17 @@ class Plan:
         mine, theirs = self.to_dict(), other.to_dict()
         return all(mine[name] == theirs[name] for name in ("formula", "spec", "groups", "na_action"))
 
-    def accumulate(self, data, *, n_threads: int | None = None, progress=None, checkpoint=None, client=None):
+    def accumulate(
+        self, data, *, onto=None, n_threads: int | None = None, progress=None, checkpoint=None, client=None
+    ):  # fmt: skip
         """Statistics of some rows.
 
         Parameters
         ----------
         data : whatever `plan` takes; a frame is one batch.
+        onto : CrossProducts, optional
+            Of earlier, other rows: the result holds both, as ``onto.merge(...)`` gives it, in less time;
+            ``onto`` itself stays what it is.
         n_threads, checkpoint, client
             As for `lmer`.
         progress : bool or callable, optional
@@ -129,6 +134,7 @@ class Plan:
             data,
             open_source(data),
             client,
+            onto=onto,
             n_threads=n_threads,
             progress=progress,
             checkpoint=checkpoint,

@@ -109,6 +109,14 @@ class CrossProducts:
         groups = ", ".join(f"{name}: {count}" for name, count in self.ngroups.items())
         return f"<CrossProducts of {self.plan.formula!r}, {self.n} rows, {groups}>"
 
+    def check_same_plan(self, plan: Plan) -> None:
+        """ModelError where the statistics of ``plan`` would have other coordinates."""
+        if self.plan.key != plan.key:
+            raise ModelError(
+                "these statistics are of different plans, so their coordinates differ: share one plan "
+                "(plan.to_json()) and accumulate all rows with it"
+            )
+
     def merge(self, other: "CrossProducts") -> "CrossProducts":
         """The statistics of both sets of rows, which must be disjoint.
 
@@ -121,11 +129,7 @@ class CrossProducts:
         """
         if not isinstance(other, CrossProducts):
             raise TypeError(f"merge takes CrossProducts, found {type(other).__name__}")
-        if self.plan.key != other.plan.key:
-            raise ModelError(
-                "these statistics are of different plans, so their coordinates differ: share one plan "
-                "(plan.to_json()) and accumulate all rows with it"
-            )
+        self.check_same_plan(other.plan)
         levels, unions = zip(
             *(mine.merge(theirs) for mine, theirs in zip(self.levels, other.levels, strict=True)), strict=True
         )
@@ -224,4 +228,3 @@ class CrossProducts:
             )  # fmt: skip
         except (KeyError, TypeError, IndexError) as error:
             raise DataError(f"{path} lacks a part of saved statistics: {error!r}") from error
-
