@@ -29,7 +29,8 @@ def type_number(type) -> int:
     """1, 2 or 3 from a number or a numeral."""
     found = TYPES.get(str(type).upper())
     if found is None:
-        raise ValueError(f"type is 1, 2 or 3 (or 'I', 'II', 'III'), found {type!r}")
+        hint = "; fits are compared by flm.anova(fit1, fit2)" if hasattr(type, "params") else ""
+        raise ValueError(f"type is 1, 2 or 3 (or 'I', 'II', 'III'), found {type!r}{hint}")
     return found
 
 

@@ -11,9 +11,11 @@ place the longest name that fits is read.  Backticks may surround a name.
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from fastlmm_core.errors import FormulaError
 
@@ -35,7 +37,8 @@ def hypotheses(contrasts, names: tuple[str, ...], rhs=0.0) -> Hypotheses:
 
     Parameters
     ----------
-    contrasts : str, sequence of str, or array-like; a DataFrame or Series is aligned by its labels
+    contrasts : str, sequence of str, array-like, or dict coefficient -> weight; a DataFrame or Series is
+        aligned by its labels
     names : coefficients (p,)
     rhs : scalar or (c,), added to constants in the text
 
@@ -60,6 +63,10 @@ def hypotheses(contrasts, names: tuple[str, ...], rhs=0.0) -> Hypotheses:
 
 
 def _matrix(contrasts, names) -> tuple[np.ndarray, tuple[str, ...]]:
+    if isinstance(contrasts, Mapping):
+        contrasts = pd.Series(dict(contrasts), dtype=float)
+    elif hasattr(contrasts, "to_pandas"):
+        contrasts = contrasts.to_pandas()
     index = getattr(contrasts, "index", None)
     columns = getattr(contrasts, "columns", None)
     by = columns if columns is not None else index

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 DEGREES = ("linear", "quadratic", "cubic", "quartic")
-DEFAULT_ADJUSTMENT = {"pairwise": "tukey", "trt.vs.ctrl": "dunnett", "poly": "none"}
+DEFAULT_ADJUSTMENT = {
+    "pairwise": "tukey", "revpairwise": "tukey", "trt.vs.ctrl": "dunnett", "trt.vs.ctrlk": "dunnett",
+    "consec": "mvt", "mean_chg": "mvt", "eff": "fdr", "del.eff": "fdr", "poly": "none",
+}  # fmt: skip
+ALIASES = {"tukey": "pairwise", "dunnett": "trt.vs.ctrl", "trt.vs.ctrl1": "trt.vs.ctrl"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,7 @@ def read_specs(specs, by, contr) -> Specs:
     names = tuple(name for name in dict.fromkeys(specs) if name not in by)
     if names == ("1",):
         names = ()
+    contr = ALIASES.get(contr, contr) if isinstance(contr, str) else contr
     return Specs(names, tuple(dict.fromkeys(by)), contr)
 
 
@@ -49,7 +54,7 @@ def comparisons(contr, labels: list[str]) -> Comparison:
 
     Parameters
     ----------
-    contr : ``"pairwise"``, ``"trt.vs.ctrl"`` (against the first), ``"poly"``, or dict of weights
+    contr : a key of `DEFAULT_ADJUSTMENT`, or dict of weights
     """
     k = len(labels)
     if isinstance(contr, dict):
@@ -59,13 +64,22 @@ def comparisons(contr, labels: list[str]) -> Comparison:
         return Comparison(np.array([list(row) for row in rows], float), tuple(map(str, contr)))
     if k < 2:
         return Comparison(np.zeros((0, k)), ())
-    unit = np.eye(k)
-    if contr == "pairwise":
-        pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
-        C = np.array([unit[i] - unit[j] for i, j in pairs])
+    if contr in ("eff", "del.eff"):  # each mean less that of all, or of the others
+        C = (np.eye(k) - 1.0 / k) * (1.0 if contr == "eff" else k / (k - 1.0))
+        return Comparison(C, tuple(f"{label} effect" for label in labels))
+    if contr == "mean_chg":  # those after a place less those up to it
+        C = np.array([np.where(np.arange(k) < i, -1.0 / i, 1.0 / (k - i)) for i in range(1, k)])
+        return Comparison(C, tuple(f"{a}|{b}" for a, b in zip(labels, labels[1:])))
+    if contr != "poly":
+        pairs = {
+            "pairwise": [(i, j) for i in range(k) for j in range(i + 1, k)],
+            "revpairwise": [(i, j) for i in range(1, k) for j in range(i)],
+            "trt.vs.ctrl": [(i, 0) for i in range(1, k)],
+            "trt.vs.ctrlk": [(i, k - 1) for i in range(k - 1)],
+            "consec": [(i + 1, i) for i in range(k - 1)],
+        }[contr]
+        C = np.array([np.eye(k)[i] - np.eye(k)[j] for i, j in pairs])
         return Comparison(C, tuple(f"{labels[i]} - {labels[j]}" for i, j in pairs))
-    if contr == "trt.vs.ctrl":
-        return Comparison(unit[1:] - unit[0], tuple(f"{label} - {labels[0]}" for label in labels[1:]))
     C = polynomials(k)
     names = [DEGREES[d] if d < len(DEGREES) else f"degree {d + 1}" for d in range(len(C))]
     return Comparison(C, tuple(names))
@@ -97,4 +111,4 @@ def adjustment(adjust: str | None, contr, methods) -> str:
         return "none" if isinstance(contr, dict) else DEFAULT_ADJUSTMENT[contr]
     if adjust not in methods:
         raise ValueError(f"no adjustment {adjust!r}; available: {', '.join(map(repr, methods))}")
-    return "sidak" if adjust == "tukey" and contr != "pairwise" else adjust
+    return "sidak" if adjust == "tukey" and contr not in ("pairwise", "revpairwise") else adjust

@@ -19,7 +19,7 @@ from fastlmm_core.results.fitrows import AbsentRows, FitRows
 from fastlmm_core.results.ranef import coefficient_frames, ranef_frames
 from fastlmm_core.results.resampling import Resampling
 from fastlmm_core.results.simulating import Simulation
-from fastlmm_core.results.summary import MixedSummary
+from fastlmm_core.results.summary import DF_METHODS, MixedSummary
 from fastlmm_core.results.testing import Testing
 from fastlmm_core.results.varcorr import group_covariances, varcorr_frame
 from fastlmm_core.results.variance import icc_values, r2_values
@@ -330,15 +330,23 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Simulation, T
                 f"no grouping factor {group!r}; the model has {', '.join(map(repr, facts.factors))}"
             )
         f = facts.factors.index(group)
+        if level not in facts.levels[f] and str(level) in facts.levels[f]:  # 308 for "308", as in new data
+            level = str(level)
         if level not in facts.levels[f]:
             raise DataError(
                 f"no level {level!r} of {group!r}; the first levels are {list(facts.levels[f][:5])}"
             )
         return self._rows.cluster_covariance(f, facts.levels[f].get_loc(level), self._covariances, self.scale)
 
-    def summary(self):
-        """A summary that prints like lmerTest's, shows as tables in notebooks, and has DataFrames."""
-        return MixedSummary(self)
+    def summary(self, ddf: str = "satterthwaite"):
+        """A summary that prints like lmerTest's, shows as tables in notebooks, and has DataFrames.
+
+        Parameters
+        ----------
+        ddf : ``"satterthwaite"``, or ``"kenward-roger"``: degrees of freedom and standard errors of the tests
+            (REML fits).
+        """
+        return MixedSummary(self, choose(ddf, DF_METHODS, "ddf"))
 
     def __repr__(self) -> str:
         groups = ", ".join(f"{group}: {count}" for group, count in self.ngroups.items())

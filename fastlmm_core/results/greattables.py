@@ -8,20 +8,21 @@ from fastlmm_core.results.numbers import format_pvalues
 BLOCKS = {"fixed": "Fixed effects", "ran_pars": "Random effects"}
 
 
-def great_table(fit, conf_level: float | None):
+def great_table(summary, conf_level: float | None):
     """See `SummaryExports.to_great_tables`."""
+    fit = summary._fit
     try:
         from great_tables import GT
     except ImportError:
         raise MissingDependencyError("to_great_tables needs great_tables: pip install great_tables") from None
     mixed = hasattr(fit, "convergence")
-    frame = _rows(fit, conf_level, mixed)
+    frame = _rows(fit, summary, conf_level, mixed)
     numbers = [name for name in frame.columns if name not in ("term", "block", "p")]
     labels = {"estimate": "Estimate", "std_error": "Std. Error", "df": "df", "t": "t value", "p": "p",
               "lower": "lower", "upper": "upper"}  # fmt: skip
     table = (
         GT(frame, rowname_col="term", groupname_col="block" if mixed else None)
-        .tab_header(title=fit.formula, subtitle=_method(fit, mixed))
+        .tab_header(title=fit.formula, subtitle=_method(fit, summary, mixed))
         .cols_label(**{name: labels[name] for name in frame.columns if name in labels})
         .fmt_number(columns=numbers, n_sigfig=4, use_seps=False)
         .sub_missing(missing_text="")
@@ -34,8 +35,13 @@ def great_table(fit, conf_level: float | None):
     return table
 
 
-def _rows(fit, conf_level, mixed) -> pd.DataFrame:
-    tidy = fit.tidy(conf_level=conf_level)
+def _rows(fit, summary, conf_level, mixed) -> pd.DataFrame:
+    tidy, p = fit.tidy(conf_level=conf_level), len(fit._names)
+    columns = ["std.error", "df", "statistic", "p.value"] if mixed else ["std.error", "statistic", "p.value"]
+    values = summary._coefficient_values()[:, 1:]
+    tidy.loc[tidy.index[:p], columns] = values if mixed else values[:, [0, 2, 3]]
+    if conf_level is not None:
+        tidy.loc[tidy.index[:p], ["conf.low", "conf.high"]] = summary._limits(conf_level)
     frame = pd.DataFrame({"term": _terms(fit, tidy) if mixed else tidy["term"]})
     if mixed:
         frame["block"] = tidy["effect"].map(BLOCKS)
@@ -64,10 +70,10 @@ def _terms(fit, tidy) -> list[str]:
     return names
 
 
-def _method(fit, mixed) -> str:
+def _method(fit, summary, mixed) -> str:
     if not mixed:
         return "Linear model fitted by least squares"
-    return f"Linear mixed model fitted by {fit.method}; t-tests with Satterthwaite's degrees of freedom"
+    return f"Linear mixed model fitted by {fit.method}; t-tests with {summary._ddf}'s degrees of freedom"
 
 
 def _notes(fit, mixed) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.errors import MonteCarloWarning
-from fastlmm_core.inference.distributions import f_upper
+from fastlmm_core.inference.distributions import f_upper, t_two_sided
 from fastlmm_core.results import render
 from fastlmm_core.results.numbers import format_common, format_one, format_pvalues
 from fastlmm_core.results.summaryexport import SummaryExports
@@ -15,6 +15,7 @@ from fastlmm_core.results.summaryexport import SummaryExports
 QUANTILES = ["Min", "1Q", "Median", "3Q", "Max"]
 MIXED_COLUMNS = ["Estimate", "Std. Error", "df", "t value", "Pr(>|t|)"]
 LINEAR_COLUMNS = ["Estimate", "Std. Error", "t value", "Pr(>|t|)"]
+DF_METHODS = {"satterthwaite": "Satterthwaite", "kenward-roger": "Kenward-Roger"}
 MOST_CORRELATIONS = 20
 """Fixed effects above which the correlation block is left out (lme4)."""
 
@@ -30,7 +31,7 @@ class Summary(SummaryExports):
     @cached_property
     def _values(self) -> np.ndarray:
         """The coefficient table as an array."""
-        values = self._fit._coefficient_values()
+        values = self._coefficient_values()
         return values if len(self.columns) == 5 else values[:, [0, 1, 3, 4]]
 
     @property
@@ -81,6 +82,22 @@ class MixedSummary(Summary):
 
     columns = MIXED_COLUMNS
 
+    def __init__(self, fit, ddf: str = "Satterthwaite"):
+        super().__init__(fit)
+        self._ddf = ddf
+
+    @property
+    def _adjusted(self) -> bool:
+        return self._ddf != "Satterthwaite"
+
+    def _coefficient_values(self) -> np.ndarray:
+        """Estimates, standard errors, df, t, p as (p, 5), by the method of the summary."""
+        return _adjusted_values(self._fit) if self._adjusted else super()._coefficient_values()
+
+    def _limits(self, level: float) -> np.ndarray:
+        method = "kenward-roger" if self._adjusted else "satterthwaite"
+        return self._fit.conf_int(1.0 - level, method).to_numpy()
+
     @property
     def random_effects(self) -> pd.DataFrame:
         """Variances, standard deviations and correlations, one row per random effect, the residual last."""
@@ -99,7 +116,7 @@ class MixedSummary(Summary):
 
     def _title(self) -> str:
         how = "REML" if self._fit._estimates.reml else "maximum likelihood"
-        return f"Linear mixed model fit by {how}. t-tests use Satterthwaite's method"
+        return f"Linear mixed model fit by {how}. t-tests use {self._ddf}'s method"
 
     def _criteria(self) -> tuple[list[str], list[str]]:
         fit = self._fit
@@ -136,6 +153,8 @@ class MixedSummary(Summary):
                 f"Monte Carlo: {errors.probes} probes; error of theta at most {errors.worst:.2g} standard "
                 f"errors; the log-likelihood is an estimate with sd {errors.loglik_sd:.2g}"
             )
+        if self._adjusted:
+            lines[2] = "df: Kenward-Roger, with adjusted standard errors"
         if fit.is_singular:
             lines.append(
                 "Singular fit: a variance is zero or a correlation is 1 or -1 (some theta is at its bound)"
@@ -193,6 +212,13 @@ class MixedSummary(Summary):
             parts.append(render.html_table("Fixed effects", head, columns, self._kept_names))
         parts.append(render.html_lines(self._notes()))
         return f"<div>{''.join(parts)}</div>"
+
+
+def _adjusted_values(fit) -> np.ndarray:
+    """The coefficient table (p, 5) with Kenward and Roger's standard errors and degrees of freedom."""
+    se, df = fit._kenward_roger_table()
+    t = fit._beta / se
+    return np.column_stack([fit._beta, se, df, t, t_two_sided(t, df)])
 
 
 def _residual_text(quantiles: np.ndarray) -> str:

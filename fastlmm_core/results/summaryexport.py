@@ -74,7 +74,15 @@ class SummaryExports:
         ------
         MissingDependencyError : great_tables is not installed.
         """
-        return great_table(self._fit, conf_level)
+        return great_table(self, conf_level)
+
+    def _coefficient_values(self) -> np.ndarray:
+        """Estimates, standard errors, df, t, p as (p, 5)."""
+        return self._fit._coefficient_values()
+
+    def _limits(self, level: float) -> np.ndarray:
+        """Limits of the coefficients (p, 2)."""
+        return self._fit.conf_int(1.0 - level).to_numpy()
 
     def sections(self) -> list:
         """The summary in pieces, as lists of lines and as tables ``(caption, header, rows of text)``."""
@@ -124,11 +132,11 @@ class SummaryExports:
         """
         fit = self._fit
         facts, mixed = fit._facts, hasattr(fit, "convergence")
-        limits = fit.conf_int()
+        values, limits = self._coefficient_values(), self._limits(0.95)
         columns = ["estimate", "std_error", "df", "statistic", "p_value"]
         effects = [
             {"term": name, **dict(zip(columns, row)), "conf_low": low, "conf_high": high}
-            for name, row, (low, high) in zip(fit._names, fit._coefficient_values(), limits.to_numpy())
+            for name, row, (low, high) in zip(fit._names, values, limits)
         ]
         rows = {"used": facts.rows.used, "given": facts.rows.given, "dropped": facts.rows.dropped}
         found = {

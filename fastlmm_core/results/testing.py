@@ -13,7 +13,7 @@ from fastlmm_core.inference.contrasts import hypotheses
 from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.emmeans import read_specs
 from fastlmm_core.inference.tests import AdjustedTests, Method, Satterthwaite
-from fastlmm_core.results.coefficients import choose
+from fastlmm_core.results.coefficients import FixedEffects, choose
 from fastlmm_core.results.fitrows import FitRows
 from fastlmm_core.results.margins import (
     MarginalMeans,
@@ -22,6 +22,7 @@ from fastlmm_core.results.margins import (
     margins,
     means_frame,
 )
+from fastlmm_core.results.restriction import restrictions
 from fastlmm_core.results.streamrows import StatisticsRows
 
 
@@ -69,9 +70,11 @@ class Testing:
 
         Parameters
         ----------
-        L : str, list of str, (p,) or (c, p) array, or DataFrame with coefficients as columns
+        L : str, list of str, (p,) or (c, p) array, dict, DataFrame with coefficients as columns, or a fit
             Text such as ``"week - treatment[T.succimer] = 0"`` or ``"2*Days + Intercept = 250"``;
-            names are those of `params`, backticks around them are allowed.
+            names are those of `params`, backticks around them are allowed.  A dict has weights by
+            coefficient, 0 for others.  A fit of the same rows whose fixed part is nested in this one's stands
+            for the restrictions that lead to it (with ``joint=True``: pbkrtest's ``KRmodcomp``).
         rhs : float or (c,) array
             Hypothesised values; added to constants in the text.
         ddf : ``"satterthwaite"`` (default) or ``"kenward-roger"``
@@ -93,6 +96,7 @@ class Testing:
         Raises
         ------
         FormulaError : text that does not parse, or names no coefficient.
+        ModelError : a fit whose fixed part is not nested in this one's.
         ValueError : arrays of another width.
 
         Warns
@@ -114,6 +118,8 @@ class Testing:
                                   estimate  std_error    df      t      p
         Intercept + 9*Days = 300   345.611     14.629  17.0  3.118  0.006
         """
+        if isinstance(L, FixedEffects):
+            L = restrictions(self, L)
         asked = hypotheses(L, self._names, rhs)
         method = self._method(ddf)
         if joint:
@@ -204,14 +210,18 @@ class Testing:
         at : dict, optional
             Variable -> value or values in the reference grid.  By default factors have all their
             levels, numbers their mean over the rows, or both values if they have two.
-        contr : ``"pairwise"``, ``"trt.vs.ctrl"``, ``"poly"`` or dict, optional
-            Comparisons; a dict has a list of weights, one per mean, for each label.
+        contr : str or dict, optional
+            Comparisons: ``"pairwise"``, ``"revpairwise"`` (the later less the earlier), ``"consec"`` (with
+            the one before), ``"trt.vs.ctrl"`` (with the first; ``"trt.vs.ctrlk"`` the last), ``"eff"`` (with
+            the mean of all; ``"del.eff"`` of the others), ``"mean_chg"`` (after a place with up to it),
+            ``"poly"``; a dict has a list of weights, one per mean, for each label.
         adjust : str, optional
             For p values and limits of comparisons, within each group: ``"tukey"``, ``"dunnett"``, ``"mvt"``
             (multivariate t with the comparisons' correlations), ``"sidak"``, ``"scheffe"``,
             ``"bonferroni"``, ``"holm"``, ``"fdr"`` (Benjamini & Hochberg), ``"none"``.  Default: Tukey's for
-            all pairs, Dunnett's (emmeans' approximation) against a control, else none.  Tukey's for
-            another family becomes Sidak's; limits with Holm's and fdr are Bonferroni's.
+            all pairs, Dunnett's (emmeans' approximation) against a control, ``"mvt"`` for ``"consec"`` and
+            ``"mean_chg"``, ``"fdr"`` for effects, else none.  Tukey's for another family becomes
+            Sidak's; limits with Holm's and fdr are Bonferroni's.
         ddf : ``"satterthwaite"`` (default) or ``"kenward-roger"``
         weights : ``"equal"``, ``"proportional"``, ``"outer"``, ``"cells"`` or ``"flat"``
             Of what is averaged over, by numbers of rows: its combinations; the product of its one-way

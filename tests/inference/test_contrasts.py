@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from scipy import stats
 
@@ -225,3 +226,51 @@ def test_contrasts_of_one_family_are_adjusted():
         np.testing.assert_allclose(*widths, rtol=1e-9)
     with pytest.raises(ValueError, match="mvt"):
         fit.contrast(rows, adjust="tukey")
+
+
+def test_weights_by_coefficient():
+    fit = flm.lmer("angle ~ recipe * temp + (1 | recipe:replicate)", flm.load_dataset("cake"))
+    expected = fit.contrast("recipe[T.B] - 2*recipe[T.C]")
+    weights = {"recipe[T.B]": 1.0, "recipe[T.C]": -2.0}
+    for given in (weights, pl.DataFrame({name: [value] for name, value in weights.items()})):
+        np.testing.assert_allclose(fit.contrast(given), expected)
+    with pytest.raises(flm.FormulaError, match="did you mean 'recipe"):
+        fit.contrast({"recipeB": 1.0})
+
+
+def test_a_nested_fit_as_hypothesis():
+    cake = flm.load_dataset("cake")
+    large = flm.lmer("angle ~ recipe * temp + (1 | recipe:replicate)", cake)
+    small = flm.lmer("angle ~ recipe + (1 | recipe:replicate)", cake)
+    # by name where columns are left out, each with its own row
+    found = large.contrast(small)
+    assert list(found.index) == ["temp", "recipe[T.B]:temp", "recipe[T.C]:temp"]
+    pd.testing.assert_frame_equal(found, large.contrast(list(found.index)), check_names=False)
+    # the same space in another coding: the restrictions are other rows of the same test
+    sums = flm.lm("angle ~ recipe", cake, contrasts={"recipe": "sum"})
+    for other in (sums, flm.lm("angle ~ 0 + recipe", cake)):
+        joint = large.contrast(other, joint=True)
+        pd.testing.assert_frame_equal(joint, large.contrast(small, joint=True), rtol=1e-7)
+    # a curve against a line: restrictions that no coefficient has for itself
+    curve = flm.lm("angle ~ recipe + factor(temp)", cake)
+    line = flm.lm("angle ~ recipe + temp", cake)
+    rss = [fit.df_resid * fit.scale for fit in (curve, line)]
+    F = (rss[1] - rss[0]) / 4 / curve.scale
+    assert curve.contrast(line, joint=True)["F"].iloc[0] == pytest.approx(F, rel=1e-8)
+
+
+def test_fits_that_are_no_hypothesis():
+    cake = flm.load_dataset("cake")
+    fit = flm.lmer("angle ~ recipe + (1 | recipe:replicate)", cake)
+    with pytest.raises(flm.ModelError, match="'temp'.*no combination"):
+        fit.contrast(flm.lm("angle ~ temp", cake))
+    with pytest.raises(flm.ModelError, match="nothing to test"):
+        fit.contrast(flm.lm("angle ~ recipe", cake))
+    with pytest.raises(flm.DataError, match="other data"):
+        fit.contrast(flm.lm("angle ~ 1", cake.iloc[:100]))
+    # without rows names decide
+    planned = flm.plan("angle ~ recipe + temp + (1 | recipe:replicate)", cake)
+    summed = flm.fit(planned.accumulate(cake))
+    assert list(summed.contrast(fit).index) == ["temp"]
+    with pytest.raises(flm.ModelError, match="names"):
+        summed.contrast(flm.lm("angle ~ I(temp / 10)", cake))

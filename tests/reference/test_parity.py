@@ -28,3 +28,34 @@ def test_drop1(case):
     pd.testing.assert_frame_equal(
         random.astype(float), expected.astype(float), check_names=False, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("case", RECORDED["restriction"], ids=lambda case: case["small"])
+def test_krmodcomp(case):
+    data = flm.load_dataset(case["dataset"])
+    large, small = flm.lmer(case["large"], data), flm.lmer(case["small"], data)
+    found = large.contrast(small, joint=True, ddf="kenward-roger").iloc[0]
+    expected = [case["F_scaled"], case["num_df"], case["den_df"], case["p"]]
+    np.testing.assert_allclose(found[["F", "num_df", "den_df", "p"]], expected, rtol=1e-5)
+    sat = large.contrast(small, joint=True).iloc[0]
+    np.testing.assert_allclose(sat[["F", "den_df"]], [case["sat"]["F"], case["sat"]["den_df"]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", RECORDED["contrasts"], ids=lambda case: case["kind"])
+def test_contrasts_of_emmeans(case):
+    fit = flm.lmer("angle ~ recipe + factor(temp) + (1 | recipe:replicate)", flm.load_dataset("cake"))
+    found = fit.emmeans("temp", contr=case["kind"], ddf="kenward-roger").contrasts
+    assert list(found["contrast"]) == [label.replace("temp", "") for label in case["label"]]
+    np.testing.assert_allclose(found["estimate"], case["estimate"], rtol=1e-6)
+    np.testing.assert_allclose(found["SE"], case["SE"], rtol=1e-5)
+    # R integrates the multivariate t by Monte Carlo
+    atol = 1e-3 if "mvt" in found.attrs["notes"][-1] else 1e-6
+    np.testing.assert_allclose(found["p"], case["p"], rtol=1e-4, atol=atol)
+
+
+def test_other_names_of_contrasts():
+    fit = flm.lmer("angle ~ recipe + (1 | recipe:replicate)", flm.load_dataset("cake"))
+    for name, other in (("tukey", "pairwise"), ("dunnett", "trt.vs.ctrl")):
+        expected = fit.emmeans("recipe", contr=other).contrasts
+        for found in (fit.emmeans("recipe", contr=name), fit.emmeans(f"{name} ~ recipe")):
+            pd.testing.assert_frame_equal(found.contrasts, expected)

@@ -204,6 +204,8 @@ def test_great_tables(sleep, line):
     assert not [cell for cell in cells if cell not in page]
     low, high = sleep.conf_int(0.1).loc["Days"]
     assert f"{low:.4g}" in page and f"{high:.4g}" in page
+    with_kr = sleep.summary("kenward-roger").to_great_tables(0.9).as_raw_html()
+    assert "Kenward-Roger's" in with_kr.replace("&#39;", "'").replace("&#x27;", "'")
     assert "Random effects" not in line.summary().to_great_tables().as_raw_html()
 
 

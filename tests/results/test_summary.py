@@ -165,3 +165,27 @@ def test_many_coefficients_leave_out_their_correlations():
     frame["y"] = rng.normal(size=200) + rng.normal(size=20)[frame["g"]]
     text = str(flm.lmer("y ~ " + " + ".join(f"x{i}" for i in range(22)) + " + (1 | g)", frame).summary())
     assert "not shown for 23 > 20" in text
+
+
+def test_kenward_roger_summary():
+    cake = flm.load_dataset("cake").iloc[:-7]  # unbalanced: the adjusted covariance differs
+    fit = flm.lmer("angle ~ recipe * temp + (temp | recipe:replicate)", cake)
+    summary, plain = fit.summary(ddf="kenward-roger"), fit.summary()
+    table = summary.coefficients
+    adjusted = fit.contrast(np.eye(len(fit.params)), ddf="kenward-roger")
+    expected = adjusted[["estimate", "std_error", "df", "t", "p"]]
+    np.testing.assert_allclose(table, expected, rtol=1e-8)
+    assert not np.allclose(table["Std. Error"], plain.coefficients["Std. Error"], rtol=1e-4)
+    assert "Kenward-Roger's method" in str(summary) and "df: Kenward-Roger" in str(summary)
+    assert "Kenward" not in str(plain) and "Satterthwaite" not in str(summary)
+    effects = summary.to_dict()["fixed_effects"]
+    limits = fit.conf_int(method="kenward-roger")
+    for effect, (_, row) in zip(effects, limits.iterrows()):
+        assert [effect["conf_low"], effect["conf_high"]] == row.tolist()
+    np.testing.assert_allclose([e["std_error"] for e in effects], table["Std. Error"])
+    for text in (summary.to_html(), summary.to_markdown(), summary.to_latex()):
+        assert "Kenward-Roger" in text
+    with pytest.raises(ValueError, match="ddf"):
+        fit.summary("residual")
+    with pytest.raises(flm.ModelError, match="REML"):
+        fit.to_ml().summary("kenward-roger").coefficients  # noqa: B018
