@@ -1,6 +1,7 @@
 """What needs the rows: design columns evaluated block by block, never stored whole.
 
-`ScaledColumn` is the form every kernel reads: ``multiplier * prod(x_a - center_a) - offset``.
+`ScaledColumn` is the form every kernel reads: ``multiplier * prod(x_a - center_a)``, or a
+sum of such products.
 The functions that take `Column` objects work in original units.
 """
 
@@ -19,26 +20,26 @@ EPS = float(np.finfo(float).eps)
 
 @dataclass(frozen=True)
 class ScaledColumn:
-    """``multiplier * prod(atom - center) - offset``; equal records are equal columns.
+    """``multiplier * prod(atom - center)``, plus ``more``; equal records are equal columns.
 
-    ``centers`` has one entry per atom and is 0 where nothing is subtracted; so is ``offset``, and
-    always where there are no atoms.
+    ``centers`` has one entry per atom and is 0 where nothing is subtracted.
     """
 
     atoms: tuple[int, ...] = ()
     centers: tuple[float, ...] = ()
     multiplier: float = 1.0
-    offset: float = 0.0
+    more: tuple["ScaledColumn", ...] = ()
 
     @property
     def is_one(self) -> bool:
         """Whether this is the constant 1."""
-        return not self.atoms and self.multiplier == 1.0
+        return not self.atoms and self.multiplier == 1.0 and not self.more
 
 
 def column_program(atoms: Sequence[Atom], columns: Sequence[ScaledColumn], n: int) -> ColumnProgram:
     """Compile columns for the kernels; only the atoms that occur are touched."""
-    used = sorted({a for column in columns for a in column.atoms})
+    products = [product for column in columns for product in (column, *column.more)]
+    used = sorted({a for product in products for a in product.atoms})
     place = {a: i for i, a in enumerate(used)}
     tables = [
         None if atoms[a].table is None else np.ascontiguousarray(atoms[a].table, np.float64) for a in used
@@ -47,11 +48,13 @@ def column_program(atoms: Sequence[Atom], columns: Sequence[ScaledColumn], n: in
         n,
         [atoms[a].values for a in used],
         tables,
-        [*accumulate((len(column.atoms) for column in columns), initial=0)],
-        [place[a] for column in columns for a in column.atoms],
-        [c for column in columns for c in column.centers],
-        [column.multiplier for column in columns],
-        [column.offset for column in columns] if any(column.offset for column in columns) else None,
+        [*accumulate((len(product.atoms) for product in products), initial=0)],
+        [place[a] for product in products for a in product.atoms],
+        [c for product in products for c in product.centers],
+        [product.multiplier for product in products],
+        [*accumulate((1 + len(column.more) for column in columns), initial=0)]
+        if len(products) > len(columns)
+        else None,
     )
 
 

@@ -8,26 +8,27 @@ sizes, lose the digits the likelihood needs.  So the pass reads
 with M and B_t known exactly.  A numeric atom may be centred inside a column
 when every column that the expansion of the centred product produces is in the
 same matrix, so the column space does not change.  A product far from 0 whose
-atoms cannot be centred, ``x:u`` beside an intercept but without x and u, has its own
-mean subtracted as a whole.  Centres and scales come from
+atoms cannot be centred, ``x:u`` beside an intercept but without x and u, is made of
+other products where it must be (`rotate`).  Centres and scales come from
 a sample of rows and need not be accurate; scales are powers of two and centres
 short binary fractions, so dividing and subtracting do not round.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from math import log2, prod, sqrt
 
 import numpy as np
 
+from fastlmm_core.crossprod.rotate import rotate
 from fastlmm_core.crossprod.rows import ScaledColumn
 from fastlmm_core.formula.terms import Atom, Column, Design
 
 SAMPLE_ROWS = 4096
 MAX_CENTRED_ATOMS = 6
 CONSTANT = 1e-13  # relative spread of values that are equal up to round-off
-FAR = 10.0  # mean of a product, in standard deviations, from which it is subtracted
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,7 @@ class Standardization:
 def standardize(design: Design) -> Standardization:
     """Choose centres and scales for a design from a strided sample of its rows."""
     sizes = _AtomSizes(design)
-    x_columns, x_map = _scaled_columns(design.fixed, design.atoms, sizes, design.ones)
+    x_columns, x_map, x_scale = _scaled_columns(design.fixed, design.atoms, sizes, design.ones)
     terms = [_scaled_columns(term.columns, design.atoms, sizes, None) for term in design.terms]
     y = Atom(design.response_name, design.response)
     y_center, y_scale = _center_and_scale(y, design.n) if design.ones is not None else (0.0, 1.0)
@@ -131,13 +132,13 @@ def standardize(design: Design) -> Standardization:
         y_scale = _rms_scale(y, design.n)
     return Standardization(
         x_columns=x_columns,
-        z_columns=tuple(columns for columns, _ in terms),
+        z_columns=tuple(columns for columns, _, _ in terms),
         x_map=x_map,
-        x_scale=np.array([1.0 / column.multiplier for column in x_columns]),
+        x_scale=x_scale,
         y_center=y_center,
         y_scale=y_scale,
         ones=design.ones,
-        z_maps=tuple(B * [column.multiplier for column in columns] for columns, B in terms),
+        z_maps=tuple(M / scale for _, M, scale in terms),
     )
 
 
@@ -207,7 +208,7 @@ def _rms_scale(atom, n):
 
 
 def _scaled_columns(columns: Sequence[Column], atoms: Sequence[Atom], sizes, ones):
-    """Scaled columns of one matrix and M (p, p): ``matrix @ M`` has the centred columns, not yet scaled."""
+    """Columns of one matrix, M (p, p) and scale (p,): ``matrix @ M / scale`` has these columns."""
     p = len(columns)
     units = np.eye(p)
     place: dict[tuple[int, ...], int] = {}
@@ -228,27 +229,17 @@ def _scaled_columns(columns: Sequence[Column], atoms: Sequence[Atom], sizes, one
                 M[:, j] += prod(-sizes.center(a) for a in some) * rest
         scale = prod(sizes.scale(a, a in centred) for a in column.atoms if sizes.is_numeric(a))
         centers = tuple(sizes.center(a) if a in centred else 0.0 for a in column.atoms)
-        made = ScaledColumn(column.atoms, centers, 1.0 / scale)
-        ones_there = _rest(column.atoms, column.atoms, place, units, ones, j)
-        if len(column.atoms) > max(len(centred), 1) and ones_there is not None:
-            made = _about_mean(made, atoms, sizes)
-            M[:, j] -= made.offset / made.multiplier * ones_there
-        scaled.append(made)
-    return tuple(scaled), M
+        scaled.append(ScaledColumn(column.atoms, centers, 1.0 / scale))
+    scale = np.array([1.0 / column.multiplier for column in scaled])
+    columns, B, new = rotate(scaled, M / scale, sizes, partial(_sampled, atoms, sizes.n))
+    M[:, new], scale[new] = B[:, new], 1.0
+    return columns, M, scale
 
 
-def _about_mean(column: ScaledColumn, atoms, sizes) -> ScaledColumn:
-    """The column less its mean, where that is far from 0 and the atoms are numbers."""
-    if not all(map(sizes.is_numeric, column.atoms)):
-        return column
-    product = column.multiplier
-    for a, center in zip(column.atoms, column.centers, strict=True):
-        product = product * (_sample(atoms[a], sizes.n) - center)
-    mean, sd = float(product.mean()), float(product.std())
-    if not FAR * sd < abs(mean) < sd / CONSTANT:
-        return column
-    offset, scale = _center_and_scale(Atom("", product), len(product))
-    return replace(column, multiplier=column.multiplier / scale, offset=offset / scale)
+def _sampled(atoms, n, a):
+    atom = atoms[a]
+    sample = _sample(atom, n)
+    return sample if atom.table is None else atom.table[sample.astype(np.intp)]
 
 
 def _subsets(items):

@@ -415,11 +415,12 @@ def _layout(columns, x, y, z, term_slices, fixed_names) -> Layout:
 
 def _pack_column(column: ScaledColumn):
     packed = [list(column.atoms), list(column.centers), column.multiplier]
-    return [*packed, column.offset] if column.offset else packed
+    return [*packed, [_pack_column(product) for product in column.more]] if column.more else packed
 
 
 def _unpack_column(saved) -> ScaledColumn:
-    return ScaledColumn(tuple(saved[0]), tuple(map(float, saved[1])), *map(float, saved[2:]))
+    more = tuple(map(_unpack_column, saved[3])) if len(saved) > 3 else ()
+    return ScaledColumn(tuple(saved[0]), tuple(map(float, saved[1])), float(saved[2]), more)
 
 
 def _plain(value):

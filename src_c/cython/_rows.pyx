@@ -18,7 +18,7 @@ cdef extern from "flm_columns.h":
         const int32_t *atom
         const double *center
         const double *multiplier
-        const double *offset
+        const int32_t *product
     int FLM_TABLE
     int FLM_TABLE16
     int FLM_TABLE8
@@ -70,7 +70,7 @@ cdef uintptr_t address(array, str what) except? 1:
 
 
 cdef class ColumnProgram:
-    """Columns ``multiplier_j * prod(x_a - center_ja) - offset_j`` over ``n`` rows.
+    """Columns ``sum_p multiplier_p * prod(x_a - center_pa)`` over ``n`` rows.
 
     Parameters
     ----------
@@ -78,12 +78,13 @@ cdef class ColumnProgram:
     values : list of (n,) arrays
         float64, float32, int64, int32, int16, int8, uint8, bool; with a table int8, int16 or int32 codes.
     tables : list of (levels,) float64 arrays or None
-    start : (u + 1,) int32
-        Column j is the product of factors ``start[j] .. start[j + 1]``.
+    start : (products + 1,) int32
+        Product p is of factors ``start[p] .. start[p + 1]``.
     atom : int32, center : float64
         Per factor, the atom and what is subtracted from it.
-    multiplier : (u,) float64
-    offset : (u,) float64, or None for zeros
+    multiplier : (products,) float64
+    product : (u + 1,) int32, optional
+        Column j is the sum of products ``product[j] .. product[j + 1]``, at least one; None: one each.
 
     The arrays are kept alive, not copied; they may be read-only.
     """
@@ -100,7 +101,7 @@ cdef class ColumnProgram:
     def __dealloc__(self):
         free(self.atoms)
 
-    def __init__(self, int64_t n, list values, list tables, start, atom, center, multiplier, offset=None):
+    def __init__(self, int64_t n, list values, list tables, start, atom, center, multiplier, product=None):
         cdef int i
         if self.atoms != NULL:
             raise RuntimeError("a ColumnProgram cannot be initialised twice")
@@ -108,10 +109,12 @@ cdef class ColumnProgram:
         atom = np.ascontiguousarray(atom, np.int32)
         center = np.ascontiguousarray(center, np.float64)
         multiplier = np.ascontiguousarray(multiplier, np.float64)
-        if offset is not None:
-            offset = np.ascontiguousarray(offset, np.float64)
-            if len(offset) != len(multiplier):
-                raise ValueError("offset must have one entry per column")
+        if product is not None:
+            product = np.ascontiguousarray(product, np.int32)
+            if len(product) < 1 or product[0] != 0 or product[len(product) - 1] != len(multiplier):
+                raise ValueError("product must rise from 0 to the number of products")
+            if (np.diff(product) < 1).any():
+                raise ValueError("a column needs a product")
         if len(start) != len(multiplier) + 1 or start[0] != 0 or (np.diff(start) < 0).any():
             raise ValueError("start must rise from 0 and have one entry more than multiplier")
         if start[len(start) - 1] != len(atom) or len(atom) != len(center) or len(tables) != len(values):
@@ -124,14 +127,14 @@ cdef class ColumnProgram:
         for i in range(len(values)):
             self.atoms[i] = self._atom(n, values[i], tables[i])
         self.n = n
-        self.keep = (tuple(values), tuple(tables), start, atom, center, multiplier, offset)
-        self.columns.n_columns = len(multiplier)
+        self.keep = (tuple(values), tuple(tables), start, atom, center, multiplier, product)
+        self.columns.n_columns = len(multiplier) if product is None else len(product) - 1
         self.columns.atoms = self.atoms
         self.columns.start = <const int32_t *>address(start, "start")
         self.columns.atom = <const int32_t *>address(atom, "atom")
         self.columns.center = <const double *>address(center, "center")
         self.columns.multiplier = <const double *>address(multiplier, "multiplier")
-        self.columns.offset = NULL if offset is None else <const double *>address(offset, "offset")
+        self.columns.product = NULL if product is None else <const int32_t *>address(product, "product")
         self.capsule = PyCapsule_New(&self.columns, b"flm_columns", NULL)
 
     cdef flm_atom _atom(self, int64_t n, values, table) except *:

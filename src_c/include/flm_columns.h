@@ -1,8 +1,9 @@
 /* Design columns that are never stored: column j of row r is
  *
- *     multiplier_j * prod_a (x_a[r] - center_ja) - offset_j
+ *     sum_p multiplier_p * prod_a (x_a[r] - center_pa)
  *
- * over the atoms a of the column (none: the constant multiplier_j).  Kernels
+ * over the products p of the column, most often one, and the atoms a of each (none:
+ * the constant multiplier_p).  Kernels
  * evaluate a block of rows at a time into a small column-major buffer. */
 #ifndef FLM_COLUMNS_H
 #define FLM_COLUMNS_H
@@ -33,11 +34,11 @@ typedef struct {
 typedef struct {
     int32_t n_columns;
     const flm_atom *atoms;
-    const int32_t *start; /* (n_columns + 1): factors start[j] .. start[j+1] of column j */
+    const int32_t *product; /* (n_columns + 1): products product[j] .. product[j+1] of column j; NULL: one each */
+    const int32_t *start; /* (products + 1): factors start[p] .. start[p+1] of product p */
     const int32_t *atom;  /* atom of each factor */
     const double *center; /* what is subtracted from it */
-    const double *multiplier; /* (n_columns) */
-    const double *offset; /* (n_columns), or NULL where all are 0 */
+    const double *multiplier; /* (products) */
 } flm_columns;
 
 /* block[j * ld + r] = column j at row lo + r, r < m. */

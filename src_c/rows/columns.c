@@ -70,50 +70,65 @@ FLM_INLINE void set_constant(double value, int m, double *restrict out)
         out[r] = value;
 }
 
-/* Products of atoms that no column of the matrix lets one centre each alone. */
-FLM_INLINE void subtract(const flm_columns *columns, int32_t j, int m, double *restrict out)
+/* Product p at rows lo .. lo + m, or at rows[0] .. rows[m]. */
+FLM_INLINE void fill_product(const flm_columns *columns, int32_t p, const flm_index *rows, flm_index lo, int m,
+                             double *restrict out)
 {
-    const double offset = columns->offset ? columns->offset[j] : 0;
-    if (offset == 0)
+    const int32_t first = columns->start[p], end = columns->start[p + 1];
+    if (first == end) {
+        set_constant(columns->multiplier[p], m, out);
         return;
-    FLM_SIMD
-    for (int r = 0; r < m; r++)
-        out[r] -= offset;
+    }
+    for (int32_t f = first; f < end; f++) {
+        const flm_atom *atom = columns->atoms + columns->atom[f];
+        const double center = columns->center[f], multiplier = columns->multiplier[p];
+        if (f > first && rows)
+            times_gathered(atom, center, rows, m, out);
+        else if (f > first)
+            times_factor(atom, center, lo, m, out);
+        else if (rows)
+            set_gathered(atom, center, multiplier, rows, m, out);
+        else
+            set_factor(atom, center, multiplier, lo, m, out);
+    }
+}
+
+/* out += the products of column j after its first. */
+FLM_INLINE void add_products(const flm_columns *columns, int32_t j, const flm_index *rows, flm_index lo, int m,
+                             double *restrict out)
+{
+    double more[FLM_BLOCK];
+    for (int at = 0; at < m; at += FLM_BLOCK) {
+        const int size = m - at < FLM_BLOCK ? m - at : FLM_BLOCK;
+        for (int32_t p = columns->product[j] + 1; p < columns->product[j + 1]; p++) {
+            fill_product(columns, p, rows ? rows + at : rows, lo + at, size, more);
+            FLM_SIMD
+            for (int r = 0; r < size; r++)
+                out[at + r] += more[r];
+        }
+    }
+}
+
+FLM_INLINE void fill(const flm_columns *columns, const flm_index *rows, flm_index lo, int m, double *block,
+                     ptrdiff_t ld)
+{
+    for (int32_t j = 0; j < columns->n_columns; j++) {
+        const int32_t first = columns->product ? columns->product[j] : j;
+        fill_product(columns, first, rows, lo, m, block + j * ld);
+        if (columns->product && columns->product[j + 1] > first + 1)
+            add_products(columns, j, rows, lo, m, block + j * ld);
+    }
 }
 
 FLM_CLONES void flm_fill(const flm_columns *columns, flm_index lo, int m, double *block, ptrdiff_t ld)
 {
-    for (int32_t j = 0; j < columns->n_columns; j++) {
-        double *out = block + j * ld;
-        const int32_t first = columns->start[j], end = columns->start[j + 1];
-        if (first == end) {
-            set_constant(columns->multiplier[j], m, out);
-            continue;
-        }
-        set_factor(columns->atoms + columns->atom[first], columns->center[first], columns->multiplier[j], lo, m,
-                   out);
-        for (int32_t f = first + 1; f < end; f++)
-            times_factor(columns->atoms + columns->atom[f], columns->center[f], lo, m, out);
-        subtract(columns, j, m, out);
-    }
+    fill(columns, NULL, lo, m, block, ld);
 }
 
 FLM_CLONES void flm_fill_rows(const flm_columns *columns, const flm_index *rows, int m, double *block,
                               ptrdiff_t ld)
 {
-    for (int32_t j = 0; j < columns->n_columns; j++) {
-        double *out = block + j * ld;
-        const int32_t first = columns->start[j], end = columns->start[j + 1];
-        if (first == end) {
-            set_constant(columns->multiplier[j], m, out);
-            continue;
-        }
-        set_gathered(columns->atoms + columns->atom[first], columns->center[first], columns->multiplier[j], rows,
-                     m, out);
-        for (int32_t f = first + 1; f < end; f++)
-            times_gathered(columns->atoms + columns->atom[f], columns->center[f], rows, m, out);
-        subtract(columns, j, m, out);
-    }
+    fill(columns, rows, 0, m, block, ld);
 }
 
 FLM_CLONES static void add_scaled(const double *restrict block, const double *restrict coefficients, int u, int m,

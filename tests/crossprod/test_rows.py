@@ -172,3 +172,21 @@ def test_quantiles_are_of_scaled_weighted_residuals():
     y[3] = np.nan
     with pytest.raises(ValueError, match="finite"):
         quantiles_and_moments(y, eta, 1.7)
+
+
+@pytest.mark.parametrize("n", [1, 513, 1300])
+def test_sums_of_products(n):
+    rng = np.random.default_rng(1)
+    x, u = rng.normal(size=(2, n))
+    more = (ScaledColumn((1,), (0.5,), -2.0), ScaledColumn((), (), 3.0))
+    columns = [ScaledColumn((0,), (0.0,)), ScaledColumn((0, 1), (1.0, 0.0), 0.5, more), ScaledColumn()]
+    program = column_program([Atom("x", x), Atom("u", u)], columns, n)
+    expected = np.column_stack([x, (x - 1.0) * 0.5 * u + (u - 0.5) * -2.0 + 3.0, np.ones(n)])
+    assert program.n_columns == 3 and not columns[1].is_one
+    np.testing.assert_array_equal(program.dense(0, n), expected)
+    rows = rng.integers(0, n, 2 * n)
+    np.testing.assert_array_equal(program.dense_rows(rows), expected[rows])
+    with pytest.raises(ValueError, match="needs a product"):
+        ColumnProgram(n, [x], [None], [0, 1], [0], [0.0], [1.0], [0, 0, 1])
+    with pytest.raises(ValueError, match="number of products"):
+        ColumnProgram(n, [x], [None], [0, 1], [0], [0.0], [1.0], [0, 2])
