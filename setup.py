@@ -28,7 +28,7 @@ from setuptools.command.build_ext import build_ext
 # extension -> C sources below src_c/
 EXTENSIONS = {
     "_threads": ["threads/fork.c"],
-    "_encode": ["encode/encode.c"],
+    "_encode": ["encode/encode.c", "encode/keys.c", "encode/texts.c", "encode/text_order.c"],
     "_rows": ["rows/columns.c", "rows/quantiles.c", "crossprod/codes.c"],
     "_pass": [
         "crossprod/pass.c",

@@ -1,7 +1,7 @@
 """Arrow columns as numpy arrays; pyarrow is used when it is there and never required.
 
 A reader returns ``("numeric", values, missing)``, ``("factor", codes, levels)``,
-``("time", ticks, dtype)`` or ``("unusable", what it holds)``.
+``("text", column)``, ``("time", ticks, dtype)`` or ``("unusable", what it holds)``.
 """
 
 import numpy as np
@@ -24,16 +24,14 @@ class ArrowTable:
 
     index = None
 
-    def __init__(self, table, sort_text=True):
+    def __init__(self, table):
         self.table, self.n, self.names = table, table.num_rows, table.schema.names
-        self.sort_text = sort_text
 
     def native(self, position):
         return self.table.column(position)
 
     def read(self, position):
-        column = self.native(position)
-        return text(column, False) if not self.sort_text and is_text(column.type) else read(column)
+        return read(self.native(position))
 
 
 def read(column):
@@ -42,7 +40,7 @@ def read(column):
     if pa.types.is_dictionary(kind):
         return _dictionary(column)
     if is_text(kind):
-        return text(column)
+        return "text", column
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return _numbers(column)
     if pa.types.is_decimal(kind):
@@ -59,46 +57,25 @@ def is_text(kind):
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
 
 
-def text(column, sort=True):
-    """Codes and levels of a string column, by Arrow's dictionary encoding; sorted, or as they appear."""
-    if str(column.type) == "string_view":
-        column = column.cast(pa.large_string())
-    encoded = _flat(column.dictionary_encode())
-    codes = _codes(encoded.indices)
-    return sorted_levels(codes, _plain(encoded.dictionary)) if sort else ("factor", codes, _index(encoded))
-
-
-def _index(encoded):
-    """The dictionary as a pandas Index, without making objects of its text where pandas can do without."""
-    kind = pd.Index(["a"]).dtype
+def index_of(texts):
+    """Arrow text as a pandas Index, without making objects of it where pandas can do without."""
+    kind = pd.Index(["a"]).dtype  # its own type from version 3 on, objects before
     if isinstance(kind, pd.StringDtype) and kind.storage == "pyarrow":
-        return pd.Index(pd.array(encoded.dictionary.cast(pa.large_string()), dtype=kind))
-    return pd.Index(_plain(encoded.dictionary))
-
-
-def sorted_levels(codes, levels):
-    """The same factor with its levels in increasing order (text by code point)."""
-    levels = pd.Index(levels)
-    order = np.argsort(np.asarray(levels), kind="stable")
-    if np.array_equal(order, np.arange(len(order))):
-        return "factor", codes, levels
-    rank = np.full(len(levels) + 1, -1, np.int32)
-    rank[order] = np.arange(len(levels), dtype=np.int32)
-    return "factor", rank[codes], levels[order]
+        return pd.Index(pd.array(texts.cast(pa.large_string()), dtype=kind))
+    return pd.Index(texts.to_numpy(zero_copy_only=False))
 
 
 def _numbers(column):
-    missing = None
-    if column.null_count:
-        missing = np.asarray(_flat(column.is_null()).to_numpy(zero_copy_only=False))
+    mask = missing(column)
+    if mask is not None:
         column = column.fill_null(False if pa.types.is_boolean(column.type) else 0)
-    return "numeric", _flat(column).to_numpy(zero_copy_only=False), missing
+    return "numeric", flat(column).to_numpy(zero_copy_only=False), mask
 
 
 def _dictionary(column):
     if isinstance(column, pa.ChunkedArray):
         column = column.unify_dictionaries()
-    encoded = _flat(column)
+    encoded = flat(column)
     codes, levels = _codes(encoded.indices), pd.Index(_plain(encoded.dictionary))
     if encoded.dictionary.null_count:
         position = np.flatnonzero(levels.isna())
@@ -106,28 +83,31 @@ def _dictionary(column):
     return "factor", codes, levels
 
 
+def missing(column):
+    """(n,) bool mask of missing values, None when there is none."""
+    if not column.null_count:
+        return None
+    return np.asarray(flat(column.is_null()).to_numpy(zero_copy_only=False))
+
+
 def _times(column):
-    values = np.asarray(_flat(column).to_numpy(zero_copy_only=False))
+    values = np.asarray(flat(column).to_numpy(zero_copy_only=False))
     if values.dtype.kind == "O":  # times of the day have no numpy dtype
-        return text(column.cast(pa.string()))
+        return "text", column.cast(pa.string())
     if values.dtype.str[1:] == "M8[D]":
         values = values.astype("M8[s]")
     return "time", values.view(np.int64), values.dtype
 
 
 def _codes(indices):
-    missing = indices.is_null() if indices.null_count else None
-    codes = np.asarray(
-        (indices.fill_null(0) if missing is not None else indices).to_numpy(zero_copy_only=False)
-    )
+    mask = missing(indices)
+    codes = np.asarray((indices.fill_null(0) if mask is not None else indices).to_numpy(zero_copy_only=False))
     if codes.dtype not in (np.int8, np.int16, np.int32):
         codes = codes.astype(np.int32)
-    if missing is None:
-        return codes
-    return np.where(missing.to_numpy(zero_copy_only=False), codes.dtype.type(-1), codes)
+    return codes if mask is None else np.where(mask, codes.dtype.type(-1), codes)
 
 
-def _flat(column):
+def flat(column):
     """One contiguous Array."""
     if not isinstance(column, pa.ChunkedArray):
         return column
@@ -154,7 +134,4 @@ def join_labels(names, digits):
         return pd.Index([":".join(row) for row in zip(*columns)])
     kind = pa.large_string()
     columns = [pa.array(texts, kind).take(pa.array(digit)) for texts, digit in zip(names, digits)]
-    joined = pc.binary_join_element_wise(*columns, pa.scalar(":", kind))
-    text = pd.Index(["a"]).dtype  # what pandas makes of text: its own type from version 3 on, objects before
-    plain = not isinstance(text, pd.StringDtype)
-    return pd.Index(joined.to_numpy(zero_copy_only=False) if plain else pd.array(joined, dtype=text))
+    return index_of(pc.binary_join_element_wise(*columns, pa.scalar(":", kind)))

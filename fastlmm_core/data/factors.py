@@ -1,20 +1,22 @@
 """Grouping columns to integer codes and levels.
 
 Numbers go through a table lookup when their range is dense and through a hash
-otherwise; categoricals and Arrow dictionaries keep their codes and only lose the
-levels that do not occur.
+otherwise, as text does; categoricals and Arrow dictionaries keep their codes and
+only lose the levels that do not occur.
 """
 
 import numpy as np
 import pandas as pd
 
-from .._kernels._encode import dense_codes, hash_codes, key_range, relabel, used_levels
+from .._kernels._encode import KeyTable, dense_codes, key_range, relabel, used_levels
 from ..errors import DataError
 from .arrow import join_labels
-from .table import FACTOR, TIME
+from .table import FACTOR, TIME, TextColumn
 
 _DENSE_PER_ROW = 8  # slots of a lookup table per row, beyond _DENSE_ALWAYS
 _DENSE_ALWAYS = 1 << 16
+_FIRST_ROWS = 1 << 16  # that tell whether the range of many keys is wide, and their levels few
+_MOST_LEVELS = 2**31 - 2
 
 
 def encode(column, rows=None, n_threads=1):
@@ -34,7 +36,23 @@ def encode(column, rows=None, n_threads=1):
     levels : pandas.Index
         Levels that occur: in a categorical's own order, else increasing, as R's ``factor()``.
         Text sorts by code point; numbers keep their type.
+
+    Raises
+    ------
+    DataError
+        If a value is missing, or there are more than 2^31 - 2 levels.
     """
+    try:
+        return _encode(column, rows, n_threads)
+    except OverflowError:
+        raise DataError(f"column {column.name!r} has more than 2^31 - 2 levels") from None
+
+
+def _encode(column, rows, n_threads):
+    if isinstance(column, TextColumn):
+        found = column.encoded(n_threads)
+        if rows is None and column.missing is None:
+            return found
     values = column.values if rows is None else column.values[rows]
     if column.kind == FACTOR:
         occur = used_levels(values, len(column.levels), n_threads)
@@ -60,12 +78,16 @@ def encode_integers(keys, n_threads=1):
     if not len(keys):
         return np.empty(0, np.int32), np.empty(0, np.int64)
     keys = np.ascontiguousarray(keys)
-    smallest, largest = key_range(keys, n_threads)
-    span = largest - smallest + 1
-    if span <= max(_DENSE_PER_ROW * len(keys), _DENSE_ALWAYS):
-        codes, uniques = dense_codes(keys, smallest, span, n_threads)
-        return codes, uniques.copy() if len(uniques) < span else uniques
-    return _hashed(keys.astype(np.int64, copy=False), None, n_threads)
+    room = max(_DENSE_PER_ROW * len(keys), _DENSE_ALWAYS)
+    for some in (keys[:_FIRST_ROWS], keys):
+        smallest, largest = key_range(some, n_threads)
+        span = largest - smallest + 1
+        if span > room:
+            return _hashed(keys.astype(np.int64, copy=False), np.int64, n_threads)
+    codes, uniques = dense_codes(keys, smallest, span, n_threads)
+    if len(uniques) > _MOST_LEVELS:
+        raise OverflowError("a grouping column has 2^31 levels or more")
+    return codes, uniques.copy() if len(uniques) < span else uniques
 
 
 def _encode_floats(values, n_threads):
@@ -80,15 +102,33 @@ def _encode_floats(values, n_threads):
 
 
 def _hashed(keys, dtype, n_threads):
-    """Hash codes relabelled to increasing order of the uniques, seen as ``dtype``."""
-    codes, uniques = hash_codes(keys)
-    if dtype is not None:
-        uniques = uniques.view(dtype)
+    """Hash codes in increasing order of the keys, seen as ``dtype``."""
+    table = _sorted_start(keys, dtype)
+    codes = table.encode(keys, n_threads)
+    uniques = table.keys().view(dtype)
+    if (uniques[1:] > uniques[:-1]).all():
+        return codes, uniques
     order = np.argsort(uniques)  # no two are equal
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
+    rank = np.empty(1 + len(order), np.int32)
+    rank[1 + order] = np.arange(len(order), dtype=np.int32)
     relabel(codes, rank, n_threads)
     return codes, uniques[order]
+
+
+def _sorted_start(keys, dtype):
+    """A table for these keys: where the first ones show all of few levels, it has them in order.
+
+    Later keys then need no other codes.
+    """
+    first, table = keys[:_FIRST_ROWS], KeyTable()
+    if len(keys) < 4 * len(first):
+        return table
+    table.encode(first)
+    if 8 * len(table) > len(first):
+        return KeyTable()
+    found, table = np.sort(table.keys().view(dtype)), KeyTable()
+    table.encode(found.view(np.int64))
+    return table
 
 
 def cross(parts, n_threads=1):

@@ -5,6 +5,7 @@ import pandas as pd
 
 from ..errors import DataError
 from . import arrow
+from .texts import sorted_levels
 
 
 class PandasFrame:
@@ -130,9 +131,9 @@ def _text(series):
         )
         if not isinstance(found, (arrow.pa.Array, arrow.pa.ChunkedArray)):
             found = arrow.pa.array(found, arrow.pa.large_string(), from_pandas=True)
-        return arrow.text(found)
+        return "text", found
     codes, levels = pd.factorize(series.to_numpy(object, na_value=None), use_na_sentinel=True)
-    return arrow.sorted_levels(codes.astype(np.int32), levels)
+    return sorted_levels(codes.astype(np.int32), levels)
 
 
 def _objects(series):
@@ -142,9 +143,9 @@ def _objects(series):
         if kind == "empty":
             return "numeric", np.full(len(series), np.nan), None
         if arrow.pa is not None:
-            return arrow.text(arrow.pa.array(series.to_numpy(), arrow.pa.large_string(), from_pandas=True))
+            return "text", arrow.pa.array(series.to_numpy(), arrow.pa.large_string(), from_pandas=True)
         codes, levels = pd.factorize(series.to_numpy(), use_na_sentinel=True)
-        return arrow.sorted_levels(codes.astype(np.int32), levels)
+        return sorted_levels(codes.astype(np.int32), levels)
     if kind in ("floating", "integer", "mixed-integer-float", "decimal", "integer-na"):
         return "numeric", pd.to_numeric(series).to_numpy(np.float64, na_value=np.nan), None
     if kind == "boolean":
@@ -197,11 +198,11 @@ def read_polars(series):
     if kind.startswith("Categorical"):
         # its codes are in order of first appearance anywhere in the program: sort instead
         if arrow.pa is not None:
-            return arrow.sorted_levels(*arrow.read(series.to_arrow())[1:])
+            return sorted_levels(*arrow.read(series.to_arrow())[1:])
         series, kind = series.cast(str), "String"
     if kind in ("String", "Utf8"):
         if arrow.pa is not None:
-            return arrow.text(series.to_arrow())
+            return "text", series.to_arrow()
         return read_pandas(pd.Series(series.to_list(), dtype=object))
     if series.dtype.is_temporal() and kind != "Time":
         ticks = series.to_physical().cast(int).fill_null(np.iinfo(np.int64).min).to_numpy()

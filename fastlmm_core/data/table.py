@@ -1,8 +1,7 @@
 """Columns of any data frame, in the two shapes a model needs: numbers and factors.
 
 A column is read only when it is asked for, and without a copy where its memory
-already is a plain array.  Text becomes a factor at once, because a model has no
-other use for it.
+already is a plain array.  Text is a factor, because a model has no other use for it.
 """
 
 import re
@@ -17,6 +16,7 @@ import pandas as pd
 from .._kernels._encode import first_nonfinite
 from ..errors import DataError
 from . import arrow, frames
+from .texts import TextKeys
 
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
@@ -64,6 +64,35 @@ class Column:
     def n_missing(self):
         """Number of missing values."""
         return 0 if self.missing is None else int(np.count_nonzero(self.missing))
+
+
+class TextColumn(Column):
+    """A factor of text in Arrow's memory, ``text``; codes and sorted levels are made when asked for."""
+
+    text: Any
+
+    def __init__(self, name, text):
+        vars(self).update(name=name, kind=FACTOR, text=text, dtype=None)
+
+    @cached_property
+    def missing(self):
+        return arrow.missing(self.text)
+
+    @property
+    def values(self):
+        return self.encoded()[0]
+
+    @property
+    def levels(self):
+        return self.encoded()[1]
+
+    def encoded(self, n_threads=1):
+        """Codes (n,) int32, -1 where a value is missing, and the levels that occur, sorted by code point."""
+        if "_encoded" not in vars(self):
+            keys = TextKeys()
+            codes = keys.encode(self.text, n_threads)
+            vars(self)["_encoded"] = codes, keys.sort(codes, n_threads)
+        return vars(self)["_encoded"]
 
 
 def scan(values):
@@ -146,8 +175,6 @@ class Table:
     ----------
     data : pandas, polars or pyarrow table, record batch, dict of arrays or lists
         or anything narwhals reads; a lazy frame is collected.
-    sort_text : bool
-        Whether levels of text are sorted; a batch of many need not (Arrow tables only).
 
     Attributes
     ----------
@@ -163,9 +190,8 @@ class Table:
         If ``data`` is no table, or its columns differ in length.
     """
 
-    def __init__(self, data, sort_text=True):
-        unsorted = not sort_text and arrow.is_table(data)
-        self._source = arrow.ArrowTable(data, sort_text=False) if unsorted else _source(data)
+    def __init__(self, data):
+        self._source = _source(data)
         self._columns = {}
         self.n = self._source.n
         self.index = self._source.index
@@ -197,7 +223,9 @@ class Table:
                 raise DataError(f"column {name!r} occurs {self.names.count(name)} times: rename all but one")
             shape, *parts = self._source.read(self._positions[name])
             how = "convert it first" if len(parts) < 2 else parts[1]
-            make = {NUMERIC: numeric_column, FACTOR: factor_column, TIME: time_column}.get(shape)
+            make = {
+                NUMERIC: numeric_column, FACTOR: factor_column, TIME: time_column, "text": TextColumn,
+            }.get(shape)  # fmt: skip
             if make is None:
                 raise DataError(f"column {name!r} holds {parts[0]}, which a model cannot use: {how}")
             found = self._columns[name] = make(name, *parts)

@@ -78,7 +78,7 @@ class Accumulator:
             raise type(error)(f"{label}: {error}") from error
 
     def _add(self, data):
-        table = Table(data, sort_text=False)
+        table = Table(data)
         if not table.n:
             return 0
         spec = self.plan.spec

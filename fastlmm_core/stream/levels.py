@@ -10,14 +10,14 @@ from itertools import repeat
 import numpy as np
 import pandas as pd
 
-from .._kernels._encode import grow_codes, key_range, shifted_codes, used_levels
+from .._kernels._encode import KeyTable, key_range, shifted_codes, used_levels
 from ..data.factors import encode_integers
-from ..data.table import FACTOR, TIME, Table
+from ..data.table import FACTOR, TIME, Table, TextColumn
+from ..data.texts import TextKeys, order_of_texts, texts_of
 from ..errors import DataError
 
 DENSE_SLOTS = 1 << 22  # slots of a lookup table that are always allowed
 DENSE_PER_LEVEL = 8  # and per row of a batch or level known beyond that
-HASH_ROWS = 1 << 14  # rows that a hash table makes room for at once
 DIRECT_SLOTS = 1 << 10  # keys this close together are codes themselves
 DIRECT_PER_LEVEL = 8  # so are keys when one in so many occurs, by what the first batch lets expect
 DIRECT_PER_FOUND = 32  # and one in so many occurs in it
@@ -36,13 +36,15 @@ class IntegerKeys:
         self._direct = True
         self._keys: list[np.ndarray] = []
         self._low, self._lookup = 0, np.empty(0, np.int32)
-        self._slots = None
+        self._table: KeyTable | None = None
 
     def keys(self, codes=None) -> np.ndarray:
         """int64 keys of these codes, or (n,) of all."""
         if self._direct:
             codes = np.arange(self.n) if codes is None else codes
             return self._low + codes if self._low or codes.dtype != np.int64 else codes
+        if self._table is not None:
+            return self._table.keys() if codes is None else self._table.keys()[codes]
         if len(self._keys) != 1:
             self._keys = [np.concatenate([np.empty(0, np.int64), *self._keys])]
         return self._keys[0] if codes is None else self._keys[0][codes]
@@ -58,9 +60,13 @@ class IntegerKeys:
                 return codes
             self._keys, self._direct = [self.keys()], False
             self._lookup = np.arange(self.n, dtype=np.int32)
-        if self._slots is None and not self._covers(keys):
+        if self._table is None and not self._covers(keys):
             self._to_hash()
-        return self._dense(keys) if self._slots is None else self._hashed(keys.astype(np.int64, copy=False))
+        if self._table is None:
+            return self._dense(keys)
+        codes = self._table.encode(keys.astype(np.int64, copy=False), n_threads)
+        self.n = len(self._table)
+        return codes
 
     def _shifted(self, keys, n_threads):
         """Keys as codes of their own; None when they are too far apart."""
@@ -124,26 +130,31 @@ class IntegerKeys:
         return codes
 
     def _to_hash(self):
-        self._slots = np.zeros((0, 2), np.int64)
-        self._lookup = np.empty(0, np.int32)
+        known, self._table = self.keys(), KeyTable()
+        self._table.encode(known)
+        self._keys, self._lookup = [], np.empty(0, np.int32)
 
-    def _hashed(self, keys):
-        codes = np.empty(len(keys), np.int32)
-        for at in range(0, len(keys), HASH_ROWS):
-            chunk = keys[at : at + HASH_ROWS]
-            self._reserve(self.n + len(chunk))
-            codes[at : at + HASH_ROWS], new = grow_codes(chunk, self._slots, self.n)
-            if len(new):
-                self._append(new)
+
+class ObjectKeys:
+    """Values of any kind, text among them, to codes by a dict."""
+
+    def __init__(self, values=()):
+        self._codes = {value: code for code, value in enumerate(values)}
+
+    def __len__(self):
+        return len(self._codes)
+
+    def encode(self, values: list) -> np.ndarray:
+        """Codes (m,) int32; values not seen before get the next ones."""
+        codes = np.fromiter(map(self._codes.get, values, repeat(-1)), np.int32, len(values))
+        for place in np.flatnonzero(codes < 0):
+            codes[place] = self._codes.setdefault(values[place], len(self._codes))
         return codes
 
-    def _reserve(self, levels):
-        if len(self._slots) * 3 > levels * 5:
-            return
-        size = 1 << max(10, (2 * levels - 1).bit_length())
-        self._slots = np.zeros((size, 2), np.int64)
-        if self.n:
-            grow_codes(self.keys(), self._slots, 0)
+    def levels(self, codes=None) -> pd.Index:
+        """The values of these codes, or all by code."""
+        found = pd.Index(list(self._codes))
+        return found if codes is None else found[codes]
 
 
 class LevelTable:
@@ -155,7 +166,7 @@ class LevelTable:
         self.dtype = None
         self.own_order = False
         self._integers = IntegerKeys()
-        self._texts: dict = {}
+        self._texts: TextKeys | ObjectKeys = TextKeys()
         self._last = None
 
     def __len__(self):
@@ -165,12 +176,26 @@ class LevelTable:
         """Codes (n_used,) int32 of a `Column` on the rows used (bool mask, None for all).
 
         ``own_order`` says that the column's levels come in an order of their own (a categorical).
+
+        Raises
+        ------
+        DataError
+            If the column is of another type than before, or there are more than 2^31 - 2 levels.
         """
         self._check(column)
+        try:
+            return self._encode(column, rows, own_order, n_threads)
+        except OverflowError:
+            raise DataError(f"grouping column {self.name!r} has more than 2^31 - 2 levels") from None
+
+    def _encode(self, column, rows, own_order, n_threads):
+        if isinstance(column, TextColumn) and isinstance(self._texts, TextKeys):
+            codes = self._texts.encode(column.text, n_threads)
+            return codes if rows is None else codes[rows]
         values = column.values if rows is None else column.values[rows]
         if column.kind == FACTOR:
             self.own_order |= own_order
-            return self._known_texts(column.levels)[values]
+            return self._of_levels(column.levels)[values]
         if self.kind == "float":
             values = np.ascontiguousarray(values, np.float64) + 0.0
             return self._integers.encode(values.view(np.int64), n_threads)
@@ -206,22 +231,24 @@ class LevelTable:
         keys, self._integers, self.kind = self._integers.keys(), IntegerKeys(), "float"
         self._integers.encode(keys.astype(np.float64).view(np.int64))
 
-    def _known_texts(self, levels):
+    def _of_levels(self, levels):
         """Codes of a column's levels, new ones appended."""
         if self._last is not None and (self._last[0] is levels or self._last[0].equals(levels)):
             return self._last[1]
-        values = levels.tolist()
-        codes = np.fromiter(map(self._texts.get, values, repeat(-1)), np.int32, len(values))
-        for place in np.flatnonzero(codes < 0):
-            codes[place] = self._texts[values[place]] = len(self._texts)
+        texts = texts_of(levels) if isinstance(self._texts, TextKeys) else None
+        if texts is not None:
+            codes = self._texts.encode(texts)
+        else:
+            if isinstance(self._texts, TextKeys):
+                self._texts = ObjectKeys(self._texts.levels().tolist() if len(self._texts) else ())
+            codes = self._texts.encode(levels.tolist())
         self._last = levels, codes
         return codes
 
     def levels(self, codes=None) -> pd.Index:
         """The values of these codes, or all by code."""
         if self.kind == "text":
-            found = pd.Index(list(self._texts))
-            return found if codes is None else found[codes]
+            return self._texts.levels(codes)
         keys = self._integers.keys(codes)
         if self.kind == "float":
             return pd.Index(keys.view(np.float64))
@@ -254,9 +281,11 @@ def increasing(values: np.ndarray) -> bool:
 
 def sorted_order(levels: pd.Index) -> np.ndarray:
     """Positions of the levels in increasing order, text by code point, (levels,) int64."""
-    values = levels.to_numpy()
-    if values.dtype.kind != "O" and isinstance(values, np.ndarray) and values.dtype.kind in "fiubmM":
-        return np.argsort(values, kind="stable")
+    if isinstance(levels.dtype, np.dtype) and levels.dtype.kind in "fiubmM":
+        return np.argsort(levels.to_numpy(), kind="stable")
+    order = order_of_texts(levels)
+    if order is not None:
+        return order
     values = levels.tolist()
     try:
         order = sorted(range(len(values)), key=values.__getitem__)

@@ -1,8 +1,9 @@
-"""Integer keys to level codes, and the scan for values that are not finite."""
+"""Integer keys and texts to level codes, and the scan for values that are not finite."""
 
 import numpy as np
 
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
+from libc.string cimport memcpy
 
 
 cdef extern from "flm_encode.h" nogil:
@@ -23,10 +24,37 @@ cdef extern from "flm_encode.h" nogil:
                                 int n_threads, int32_t *codes, int64_t *uniques) noexcept
     int64_t flm_dense_codes_i32(int64_t n, const int32_t *keys, int64_t smallest, int64_t span,
                                 int n_threads, int32_t *codes, int64_t *uniques) noexcept
-    int64_t flm_hash_codes_i64(int64_t n, const int64_t *keys, int32_t *codes, int64_t *uniques) noexcept
-    int64_t flm_grow_codes_i64(int64_t n, const int64_t *keys, int64_t size, int64_t *slots,
-                               int64_t n_levels, int32_t *codes, int64_t *uniques) noexcept
+    ctypedef struct flm_key_table:
+        pass
+    flm_key_table *flm_key_table_new(int64_t first) noexcept
+    void flm_key_table_free(flm_key_table *table) noexcept
+    int64_t flm_key_table_levels(const flm_key_table *table) noexcept
+    const int64_t *flm_key_table_keys(const flm_key_table *table) noexcept
+    int64_t flm_key_codes(flm_key_table *table, int64_t n, const int64_t *keys, int n_threads,
+                          int32_t *codes) noexcept
     void flm_relabel(int64_t n, const int32_t *rank, int n_threads, int32_t *codes) noexcept
+
+
+cdef extern from "flm_texts.h" nogil:
+    ctypedef struct flm_texts:
+        int64_t n
+        int wide
+        const void *offsets
+        const uint8_t *bytes
+        int64_t size
+        const uint8_t *valid
+        int64_t first_bit
+    ctypedef struct flm_text_table:
+        pass
+    flm_text_table *flm_text_table_new(int64_t first) noexcept
+    void flm_text_table_free(flm_text_table *table) noexcept
+    int64_t flm_text_table_levels(const flm_text_table *table) noexcept
+    const int64_t *flm_text_table_offsets(const flm_text_table *table) noexcept
+    const uint8_t *flm_text_table_bytes(const flm_text_table *table) noexcept
+    int64_t flm_text_codes(flm_text_table *table, const flm_texts *texts, int n_threads,
+                           int32_t *codes) noexcept
+    int flm_text_order(int64_t n, const int64_t *offsets, const uint8_t *bytes, int64_t size,
+                       int64_t *order) noexcept
 
 
 ctypedef fused key_t:
@@ -132,54 +160,11 @@ def dense_codes(const key_t[::1] keys not None, int64_t smallest, int64_t span, 
     return codes, uniques[:n_levels]
 
 
-def hash_codes(const int64_t[::1] keys not None):
-    """Level codes in order of first appearance: ``codes`` (n,) int32, ``uniques`` (levels,) int64."""
-    cdef int64_t n = keys.shape[0], n_levels
-    codes = np.empty(n, np.int32)
-    uniques = np.empty(n, np.int64)
-    cdef int32_t[::1] codes_view = codes
-    cdef int64_t[::1] uniques_view = uniques
-    if n == 0:
-        return codes, uniques
-    with nogil:
-        n_levels = flm_hash_codes_i64(n, &keys[0], &codes_view[0], &uniques_view[0])
-    if n_levels == -2:
-        raise OverflowError("a grouping column has 2^31 levels or more")
-    if n_levels < 0:
-        raise MemoryError("no memory for the hash table of a grouping column")
-    return codes, uniques[:n_levels].copy()
-
-
-def grow_codes(const int64_t[::1] keys not None, int64_t[:, ::1] slots not None, int64_t n_levels):
-    """Codes of one batch of keys against a table that grows over batches, in order of first appearance.
-
-    ``slots`` (size, 2) is the table, key and level number + 1, changed in place; it starts as zeros, and
-    ``size`` is a power of two above ``n_levels + n``.
-
-    Returns
-    -------
-    codes : (n,) int32
-    new : (n_new,) int64, keys that were not in the table; their codes start at ``n_levels``
-    """
-    cdef int64_t n = keys.shape[0], size = slots.shape[0], after
-    if size < 1 or size & (size - 1) or size <= n_levels + n or slots.shape[1] != 2:
-        raise ValueError("the table is too small, or its size is no power of two")
-    codes = np.empty(n, np.int32)
-    uniques = np.empty(n, np.int64)
-    cdef int32_t[::1] codes_view = codes
-    cdef int64_t[::1] uniques_view = uniques
-    if n == 0:
-        return codes, uniques
-    with nogil:
-        after = flm_grow_codes_i64(n, &keys[0], size, &slots[0, 0], n_levels, &codes_view[0],
-                                   &uniques_view[0])
-    if after < 0:
-        raise OverflowError("a grouping column has 2^31 levels or more")
-    return codes, uniques[:after - n_levels].copy()
-
-
 def relabel(int32_t[::1] codes not None, const int32_t[::1] rank not None, int n_threads=1):
-    """``codes[i] = rank[codes[i]]`` in place; every code must lie in ``[0, len(rank))``."""
+    """``codes[i] = rank[codes[i] + 1]`` in place; every code must lie in ``[-1, len(rank) - 1)``.
+
+    The first entry of ``rank`` is what a missing value, -1, becomes.
+    """
     cdef int64_t n = codes.shape[0]
     if n == 0:
         return
@@ -187,3 +172,175 @@ def relabel(int32_t[::1] codes not None, const int32_t[::1] rank not None, int n
         raise ValueError("rank is empty")
     with nogil:
         flm_relabel(n, &rank[0], max(n_threads, 1), &codes[0])
+
+
+cdef check(int64_t status):
+    if status == -1:
+        raise MemoryError("no memory for the table of a grouping column")
+    if status == -2:
+        raise OverflowError("a grouping column has 2^31 levels or more")
+    if status == -3:
+        raise ValueError("offsets lie outside the text")
+
+
+cdef class KeyTable:
+    """Scattered int64 keys to codes, over many batches; a hash table that grows.
+
+    Parameters
+    ----------
+    first : int
+        Code of the first key.
+    """
+
+    cdef flm_key_table *table
+
+    def __cinit__(self, int64_t first=0):
+        if not 0 <= first < 2**31:
+            raise ValueError("first must be a code")
+        self.table = flm_key_table_new(first)
+        if self.table == NULL:
+            raise MemoryError("no memory for the table of a grouping column")
+
+    def __dealloc__(self):
+        flm_key_table_free(self.table)
+
+    def __len__(self):
+        return flm_key_table_levels(self.table)
+
+    def encode(self, const int64_t[::1] keys not None, int n_threads=1):
+        """Codes (n,) int32 in order of first appearance over all batches.
+
+        Raises
+        ------
+        MemoryError
+        OverflowError
+            If a code would pass 2^31 - 3.
+        """
+        cdef int64_t n = keys.shape[0], status
+        codes = np.empty(n, np.int32)
+        cdef int32_t[::1] view = codes
+        if n:
+            with nogil:
+                status = flm_key_codes(self.table, n, &keys[0], max(n_threads, 1), &view[0])
+            check(status)
+        return codes
+
+    def keys(self):
+        """(levels,) int64, the keys by code."""
+        cdef int64_t n = flm_key_table_levels(self.table)
+        keys = np.empty(n, np.int64)
+        cdef int64_t[::1] view = keys
+        if n:
+            memcpy(&view[0], flm_key_table_keys(self.table), n * sizeof(int64_t))
+        return keys
+
+
+ctypedef fused offset_t:
+    int32_t
+    int64_t
+
+
+cdef class TextTable:
+    """Texts in Arrow's layout to codes, over many batches; a hash table that grows and keeps the texts.
+
+    Parameters
+    ----------
+    first : int
+        Code of the first text.
+    """
+
+    cdef flm_text_table *table
+
+    def __cinit__(self, int64_t first=0):
+        if not 0 <= first < 2**31:
+            raise ValueError("first must be a code")
+        self.table = flm_text_table_new(first)
+        if self.table == NULL:
+            raise MemoryError("no memory for the table of a grouping column")
+
+    def __dealloc__(self):
+        flm_text_table_free(self.table)
+
+    def __len__(self):
+        return flm_text_table_levels(self.table)
+
+    def encode(self, const offset_t[::1] offsets not None, const uint8_t[::1] data not None,
+               const uint8_t[::1] valid, int64_t first_bit, int32_t[::1] codes not None, int n_threads=1):
+        """Codes in order of first appearance over all batches, -1 where a text is missing.
+
+        Parameters
+        ----------
+        offsets : (n + 1,) int32 or int64
+            Text i is ``data[offsets[i] : offsets[i + 1]]``.
+        data : (size,) uint8
+        valid : (bytes,) uint8 or None
+            Bit ``first_bit + i`` is 0 where text i is missing; None when none is.
+        codes : (n,) int32, out
+
+        Raises
+        ------
+        MemoryError
+        OverflowError
+            If a code would pass 2^31 - 3.
+        ValueError
+            If offsets lie outside the text, or sizes do not agree.
+        """
+        cdef flm_texts texts
+        cdef int64_t status
+        texts.n, texts.size = codes.shape[0], data.shape[0]
+        if offsets.shape[0] != texts.n + 1:
+            raise ValueError("one offset more than codes is needed")
+        if valid is not None and (first_bit < 0 or 8 * valid.shape[0] < first_bit + texts.n):
+            raise ValueError("valid has too few bits")
+        if texts.n == 0:
+            return
+        texts.wide, texts.offsets = offset_t is int64_t, &offsets[0]
+        texts.bytes = &data[0] if texts.size else <const uint8_t *> &offsets[0]
+        texts.valid, texts.first_bit = &valid[0] if valid is not None else NULL, first_bit
+        with nogil:
+            status = flm_text_codes(self.table, &texts, max(n_threads, 1), &codes[0])
+        check(status)
+
+    def texts(self):
+        """The texts by code: ``offsets`` (levels + 1,) int64 and ``data`` (size,) uint8."""
+        cdef int64_t n = flm_text_table_levels(self.table), size = flm_text_table_offsets(self.table)[n]
+        offsets, data = np.empty(n + 1, np.int64), np.empty(size, np.uint8)
+        cdef int64_t[::1] at = offsets
+        cdef uint8_t[::1] bytes = data
+        memcpy(&at[0], flm_text_table_offsets(self.table), (n + 1) * sizeof(int64_t))
+        if size:
+            memcpy(&bytes[0], flm_text_table_bytes(self.table), size)
+        return offsets, data
+
+
+def text_order(const int64_t[::1] offsets not None, const uint8_t[::1] data not None):
+    """Positions of texts in increasing order of their bytes, (n,) int64; a text comes before those it begins.
+
+    Parameters
+    ----------
+    offsets : (n + 1,) int64
+        Text i is ``data[offsets[i] : offsets[i + 1]]``.
+    data : (size,) uint8
+
+    Raises
+    ------
+    MemoryError
+    ValueError
+        If offsets lie outside the text, or there are 2^31 texts or more.
+    """
+    cdef int64_t n = offsets.shape[0] - 1, size = data.shape[0]
+    cdef int status
+    if n < 0:
+        raise ValueError("offsets are empty")
+    order = np.empty(n, np.int64)
+    cdef int64_t[::1] view = order
+    if n == 0:
+        return order
+    with nogil:
+        status = flm_text_order(n, &offsets[0], &data[0] if size else <const uint8_t *> &offsets[0], size,
+                                &view[0])
+    if status == 1:
+        raise MemoryError("no memory to sort the levels of a grouping column")
+    if status:
+        raise ValueError("offsets lie outside the text")
+    return order

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #define BLOCK 4096
-#define KEYS_AHEAD 64    /* slots of a hash table that are fetched before the first is needed */
 #define SERIAL_ROWS 65536 /* waking up threads takes longer than reading so few rows */
 
 #if defined(__GNUC__) || defined(__clang__)
@@ -240,108 +239,5 @@ void flm_relabel(flm_index n, const int32_t *rank, int n_threads, int32_t *codes
 {
     FLM_PARALLEL_ROWS(n_threads)
     for (flm_index i = 0; i < n; i++)
-        codes[i] = rank[codes[i]];
-}
-
-/* ---- scattered keys ---------------------------------------------------- */
-
-typedef struct {
-    int64_t key;
-    int32_t level; /* level number + 1, 0 for an empty slot */
-} hash_slot;
-
-FLM_INLINE uint64_t mix(int64_t key)
-{
-    uint64_t h = (uint64_t)key;
-    h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9u;
-    h = (h ^ (h >> 27)) * 0x94d049bb133111ebu;
-    return h ^ (h >> 31);
-}
-
-/* A table of `size` slots holding the first n_levels uniques, or NULL. */
-static hash_slot *filled_table(uint64_t size, flm_index n_levels, const int64_t *uniques)
-{
-    hash_slot *table = calloc(size, sizeof *table);
-    if (!table)
-        return NULL;
-    for (flm_index level = 0; level < n_levels; level++) {
-        uint64_t at = mix(uniques[level]) & (size - 1);
-        while (table[at].level)
-            at = (at + 1) & (size - 1);
-        table[at].key = uniques[level];
-        table[at].level = (int32_t)(level + 1);
-    }
-    return table;
-}
-
-flm_index flm_hash_codes_i64(flm_index n, const int64_t *keys, int32_t *codes, int64_t *uniques)
-{
-    uint64_t size = 1024;
-    flm_index n_levels = 0;
-    hash_slot *table = filled_table(size, 0, uniques);
-    if (!table)
-        return -1;
-    uint64_t home[KEYS_AHEAD];
-    for (flm_index start = 0; start < n; start += KEYS_AHEAD) {
-        const int m = (int)(n - start < KEYS_AHEAD ? n - start : KEYS_AHEAD);
-        if (5 * (uint64_t)(n_levels + m) > 3 * size) { /* room for a block of new keys */
-            free(table);
-            size *= 4;
-            table = filled_table(size, n_levels, uniques);
-            if (!table)
-                return -1;
-        }
-        for (int j = 0; j < m; j++) {
-            home[j] = mix(keys[start + j]) & (size - 1);
-            FLM_PREFETCH(table + home[j]);
-        }
-        for (int j = 0; j < m; j++) {
-            const int64_t key = keys[start + j];
-            uint64_t at = home[j];
-            while (table[at].level && table[at].key != key)
-                at = (at + 1) & (size - 1);
-            if (!table[at].level) {
-                if (n_levels == INT32_MAX - 1) {
-                    free(table);
-                    return -2;
-                }
-                uniques[n_levels] = key;
-                table[at].key = key;
-                table[at].level = (int32_t)++n_levels;
-            }
-            codes[start + j] = table[at].level - 1;
-        }
-    }
-    free(table);
-    return n_levels;
-}
-
-flm_index flm_grow_codes_i64(flm_index n, const int64_t *keys, flm_index size, int64_t *slots,
-                             flm_index n_levels, int32_t *codes, int64_t *uniques)
-{
-    const uint64_t mask = (uint64_t)size - 1;
-    flm_index found = n_levels;
-    uint64_t home[KEYS_AHEAD];
-    for (flm_index start = 0; start < n; start += KEYS_AHEAD) {
-        const int m = (int)(n - start < KEYS_AHEAD ? n - start : KEYS_AHEAD);
-        for (int j = 0; j < m; j++) {
-            home[j] = mix(keys[start + j]) & mask;
-            FLM_PREFETCH(slots + 2 * home[j]);
-        }
-        for (int j = 0; j < m; j++) {
-            const int64_t key = keys[start + j];
-            uint64_t at = home[j];
-            while (slots[2 * at + 1] && slots[2 * at] != key)
-                at = (at + 1) & mask;
-            if (!slots[2 * at + 1]) {
-                if (found == INT32_MAX - 1)
-                    return -2;
-                uniques[found - n_levels] = key;
-                slots[2 * at] = key;
-                slots[2 * at + 1] = ++found;
-            }
-            codes[start + j] = (int32_t)(slots[2 * at + 1] - 1);
-        }
-    }
-    return found;
+        codes[i] = rank[codes[i] + 1];
 }

@@ -1,7 +1,7 @@
 /* Keys to codes: integer columns become level numbers 0 .. n_levels - 1.
  *
- * Both encoders number the levels by increasing key, as a sorted unique would.
- * Results do not depend on `n_threads`.
+ * Dense keys are numbered by increasing key, as a sorted unique would; scattered ones as they appear.
+ * Results do not depend on `n_threads`.  Texts are in flm_texts.h.
  */
 #ifndef FLM_ENCODE_H
 #define FLM_ENCODE_H
@@ -38,29 +38,29 @@ flm_index flm_dense_codes_i64(flm_index n, const int64_t *keys, int64_t smallest
 flm_index flm_dense_codes_i32(flm_index n, const int32_t *keys, int64_t smallest, flm_index range,
                               int n_threads, int32_t *codes, int64_t *uniques);
 
-/* Scattered keys: codes in order of first appearance, by open addressing with a
- * multiplicative 64-bit mix (Steele, Lea & Flood 2014, the finaliser of SplitMix).
+/* Scattered keys, batch by batch: a table by open addressing that grows.
  *
- * codes     (n)  out, in order of first appearance
- * uniques   (n)  out, the keys in that order; untouched behind the last one
- * The table (16 bytes per slot, at most 3/5 full) is allocated inside and grows.
- * Returns the number of levels, -1 when memory is short, -2 when there are 2^31 or more levels.
+ * Codes are in order of first appearance over all calls, from `first` on.  A slot is found by the
+ * folded 128-bit product of the key and an odd constant (as in wyhash of Wang Yi); it takes 16 bytes,
+ * and a large table has 2 to 4 slots for each level.
  */
-flm_index flm_hash_codes_i64(flm_index n, const int64_t *keys, int32_t *codes, int64_t *uniques);
+typedef struct flm_key_table flm_key_table;
 
-/* Scattered keys of one batch of several: the table is the caller's and stays between batches.
- *
- * size         number of slots, a power of two above n_levels + n
- * slots        (size, 2)  in and out, key and level number + 1, which is 0 for an empty slot
- * n_levels     levels in the table before
- * codes        (n)  out, in order of first appearance over all batches
- * uniques      (n)  out, the new keys in that order
- * Returns the number of levels after, -2 when there are 2^31 or more.
+/* An empty table, NULL when memory is short; 0 <= first < 2^31. */
+flm_key_table *flm_key_table_new(flm_index first);
+void flm_key_table_free(flm_key_table *table);
+
+/* Levels so far, and their keys by code; the place of the keys changes when the table grows. */
+flm_index flm_key_table_levels(const flm_key_table *table);
+const int64_t *flm_key_table_keys(const flm_key_table *table);
+
+/* Codes (n) of these keys.  Threads look up what is known already, in turn with one that enters the rest.
+ * Returns the number of levels, -1 when memory is short, -2 when a code would pass 2^31 - 3; the table
+ * can be used further with the levels entered so far.
  */
-flm_index flm_grow_codes_i64(flm_index n, const int64_t *keys, flm_index size, int64_t *slots,
-                             flm_index n_levels, int32_t *codes, int64_t *uniques);
+flm_index flm_key_codes(flm_key_table *table, flm_index n, const int64_t *keys, int n_threads, int32_t *codes);
 
-/* codes[i] = rank[codes[i]]; n codes, rank has one entry per level. */
+/* codes[i] = rank[codes[i] + 1]; n codes >= -1, rank has one entry per level behind one for -1. */
 void flm_relabel(flm_index n, const int32_t *rank, int n_threads, int32_t *codes);
 
 #endif

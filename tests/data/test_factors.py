@@ -169,7 +169,10 @@ def test_kernels_take_read_only_and_empty_arrays():
     assert _encode.key_range(keys) == (0, 4)
     assert _encode.dense_codes(keys, 0, 5)[0].tolist() == [0, 1, 2, 3, 4]
     empty = np.empty(0, np.int64)
-    assert len(_encode.hash_codes(empty)[0]) == 0 and _encode.first_nonfinite(np.empty(0)) == 0
+    assert _encode.KeyTable().encode(empty).dtype == np.int32 and _encode.first_nonfinite(np.empty(0)) == 0
+    keys = keys * 2**40 - 2
+    keys.flags.writeable = False
+    assert _encode.KeyTable().encode(keys).tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="no keys"):
         _encode.key_range(empty)
     assert len(encode_integers(empty)[0]) == 0

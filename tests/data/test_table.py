@@ -194,9 +194,10 @@ def test_text_without_pyarrow(monkeypatch, levels):
     ]
     frames += [{"g": names}, pd.DataFrame({"g": pd.array(names, dtype="string[python]")})]
     expected = Table(frames[0]).column("g")
+    values, known, missing = expected.values, expected.levels.tolist(), expected.missing.tolist()
     monkeypatch.setattr(arrow, "pa", None)
     for frame in frames:
         column = Table(frame).column("g")
-        np.testing.assert_array_equal(column.values, expected.values)
-        assert column.levels.tolist() == expected.levels.tolist()
-        assert column.missing.tolist() == expected.missing.tolist()
+        np.testing.assert_array_equal(column.values, values)
+        assert column.levels.tolist() == known
+        assert column.missing.tolist() == missing

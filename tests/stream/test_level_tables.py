@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import fastlmm_core as flm
-from fastlmm_core._kernels._encode import grow_codes, shifted_codes
+from fastlmm_core._kernels._encode import shifted_codes
 from fastlmm_core.data.table import Table
 from fastlmm_core.stream.level_sets import Levels
 from fastlmm_core.stream.levels import IntegerKeys, LevelTable
@@ -43,18 +43,6 @@ def test_a_dense_start_may_be_scattered_later():
     later = table.encode(np.array([5, 2**50, -(2**50), 99]))
     np.testing.assert_array_equal(first[[5, 99]], later[[0, 3]])
     np.testing.assert_array_equal(table.keys()[later], [5, 2**50, -(2**50), 99])
-
-
-def test_the_kernel_checks_its_table():
-    slots = np.zeros((16, 2), np.int64)
-    with pytest.raises(ValueError, match="too small"):
-        grow_codes(np.arange(16), slots, 0)
-    with pytest.raises(ValueError, match="power"):
-        grow_codes(np.arange(3), np.zeros((15, 2), np.int64), 0)
-    codes, new = grow_codes(np.array([7, 7, -1]), slots, 0)
-    assert codes.tolist() == [0, 0, 1] and new.tolist() == [7, -1]
-    codes, new = grow_codes(np.array([-1, 3]), slots, 2)
-    assert codes.tolist() == [1, 2] and new.tolist() == [3]
 
 
 @pytest.mark.parametrize(
