@@ -14,28 +14,31 @@
 
 typedef double flm_lanes __attribute__((vector_size(FLM_ALIGN)));
 typedef int64_t flm_bits __attribute__((vector_size(FLM_ALIGN)));
+typedef uint64_t flm_words __attribute__((vector_size(FLM_ALIGN)));
 
 /* The product of positive numbers as mantissa in [1, 2) and exponent: no
  * overflow and no logarithm per factor. */
 typedef struct {
     flm_lanes mantissa;
     flm_bits exponent;
-    flm_bits bad; /* nonzero in the lanes that met a factor not positive or not finite */
+    flm_words bad; /* its highest bit: the lane met a factor that is not positive or not finite */
 } flm_product;
 
 FLM_INLINE void flm_product_start(flm_product *product)
 {
     product->mantissa = (flm_lanes){1, 1, 1, 1, 1, 1, 1, 1};
     product->exponent = (flm_bits){0};
-    product->bad = (flm_bits){0};
+    product->bad = (flm_words){0};
 }
 
 FLM_INLINE void flm_product_times(flm_product *product, const flm_lanes *factor)
 {
-    const double largest = 1e300;
+    const uint64_t largest = 0x7E37E43C8800759C; /* 1e300 */
+    const flm_words word = (flm_words)*factor;
     flm_lanes value = product->mantissa * *factor;
     flm_bits bits = (flm_bits)value;
-    product->bad |= ~((*factor > 0.0) & (*factor < largest));
+    /* Positive doubles are in the order of their bits, NaN last: no comparison, which GCC 12 takes apart. */
+    product->bad |= word | (word - 1) | (largest - word);
     product->exponent += (bits >> 52) - 1023;
     bits = (bits & 0x000FFFFFFFFFFFFF) | 0x3FF0000000000000;
     product->mantissa = (flm_lanes)bits;

@@ -229,12 +229,12 @@ static double log_product(const flm_product *det)
     return sum + (double)exponent * 0.693147180559945309417;
 }
 
-static int any_bit(const flm_bits *bits)
+static int any_bad(const flm_product *det)
 {
-    int64_t any = 0;
+    uint64_t any = 0;
     for (int l = 0; l < FLM_LANES; l++)
-        any |= (*bits)[l];
-    return any != 0;
+        any |= det->bad[l];
+    return any >> 63 != 0;
 }
 
 static flm_index lane_sums(task_kind kind, int k, int u)
@@ -312,7 +312,7 @@ FLM_INLINE flm_status run_chunk(const int k, task *job, flm_index first, flm_ind
     for (flm_index s = 0; s < n_sums; s++)
         sums[1 + s] = add_lanes(sum + s);
     sums[0] = log_product(&det);
-    const int failed = any_bit(&det.bad);
+    const int failed = any_bad(&det);
     free(memory);
     return failed ? FLM_NOT_POSITIVE : FLM_OK;
 }

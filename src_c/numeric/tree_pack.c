@@ -33,6 +33,13 @@ FLM_INLINE void gather(const double *x, flm_index stride, flm_lanes *out)
                        x[4 * stride], x[5 * stride], x[6 * stride], x[7 * stride]};
 }
 
+/* All bits set in the lanes where a < b, none in the others.  By the sign of the difference, which + 0.0
+ * keeps from being -0: GCC 12 takes comparisons of vectors apart. */
+FLM_INLINE void below(const flm_lanes *a, const flm_lanes *b, flm_bits *out)
+{
+    *out = (flm_bits)(*a - *b + 0.0) >> 63;
+}
+
 /* 1 / sqrt(pivot) in the lanes of `good`, 0 in the others. */
 FLM_INLINE void inverse_root(const flm_lanes *pivot, const flm_bits *good, flm_lanes *out)
 {
@@ -61,15 +68,18 @@ FLM_INLINE void factor_pack(const int k, const packing *job, const double *R, fl
             finite += 0 * E[(flm_index)a * u + c];
         }
     }
-    *infinite = ~(finite == 0.0);
+    *infinite = (flm_bits)finite; /* +0 or NaN */
     *negative = (flm_bits){0};
     for (int j = 0; j < k; j++) {
         const flm_lanes diagonal = La[LOWER(j, j)];
         flm_lanes pivot = diagonal, inverse;
         for (int c = 0; c < j; c++)
             pivot -= La[LOWER(j, c)] * La[LOWER(j, c)];
-        *negative |= (diagonal < 0.0) | (pivot < NOT_A_GRAM_MATRIX * diagonal);
-        const flm_bits good = pivot > PIVOT_TOLERANCE * diagonal;
+        const flm_lanes negligible = PIVOT_TOLERANCE * diagonal, least = NOT_A_GRAM_MATRIX * diagonal;
+        flm_bits good, wrong; /* also where the diagonal is negative */
+        below(&negligible, &pivot, &good);
+        below(&pivot, &least, &wrong);
+        *negative |= wrong;
         inverse_root(&pivot, &good, &inverse);
         for (int i = j; i < k; i++) { /* La[:, j] */
             flm_lanes sum = La[LOWER(i, j)];
@@ -118,8 +128,9 @@ FLM_INLINE flm_status pack_levels(const int k, const packing *job, flm_index fir
         }
         flm_bits infinite, negative;
         factor_pack(k, job, R, out, &infinite, &negative);
+        const flm_bits bad = infinite | negative;
         for (int l = 0; l < FLM_LANES; l++)
-            if (infinite[l] | negative[l]) {
+            if (bad[l]) {
                 *level = i + l;
                 return infinite[l] ? FLM_BAD_ARGUMENT : FLM_NOT_POSITIVE;
             }
