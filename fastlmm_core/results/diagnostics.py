@@ -4,6 +4,7 @@ from functools import cached_property, partial
 
 import pandas as pd
 
+from fastlmm_core.inference.kackar_harville import kackar_harville
 from fastlmm_core.inference.prediction import VariedErrors, prediction_errors
 from fastlmm_core.inference.robust import KINDS
 from fastlmm_core.results import compare, predict_errors, reliability, residual_kinds, robust
@@ -21,7 +22,8 @@ class Diagnostics:
 
     def __getstate__(self) -> dict:
         """Copies and pickles leave out what needs the equations."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_prediction_errors", "_varied_errors")}
+        without = ("_prediction_errors", "_varied_errors", "_estimation_errors")
+        return {k: v for k, v in self.__dict__.items() if k not in without}
 
     @cached_property
     def _prediction_errors(self):
@@ -33,9 +35,14 @@ class Diagnostics:
         """The same at other values of theta, for degrees of freedom."""
         return VariedErrors(equations(self))
 
+    @cached_property
+    def _estimation_errors(self):
+        """What the estimation of theta adds to prediction error variances."""
+        return kackar_harville(equations(self), self._prediction_errors)
+
     def predict(
         self, newdata=None, *, re="all", new_levels: str = "error", se: bool = False, interval=None,
-        level: float = 0.95, condition_on=None, out=None,
+        level: float = 0.95, condition_on=None, out=None, correction: str | None = None,
     ):  # fmt: skip
         """Predicted response, by the rows of ``newdata`` (by default those of the fit).
 
@@ -59,6 +66,9 @@ class Diagnostics:
         out : path, optional
             Write the predictions there, batch by batch (``.parquet``, ``.arrow`` or ``.csv``), and return
             the path; the file appears when it is complete.
+        correction : of the errors for the estimation of the variance parameters: None, as if they were known;
+            ``"kackar-harville"`` adds the variance g3 that it gives the prediction; ``"prasad-rao"`` adds it
+            twice, as the usual variance is itself too small by g3 on average.  Not with ``condition_on``.
 
         Returns
         -------
@@ -78,23 +88,28 @@ class Diagnostics:
         doi:10.1080/00031305.1991.10475767), and not that of the variance parameters.  For it, limits use
         t with Satterthwaite's degrees of freedom of the whole variance, random effects and residual
         included (normal for fits by probes), while ``se`` leaves out Kackar & Harville's term (1984,
-        doi:10.1080/01621459.1984.10477102); of population means ``contrast`` and ``emmeans`` with
-        ``ddf="kenward-roger"`` have it.  Weights of new rows are read from the column named in
-        `lmer`, and are 1 where there is none.
+        doi:10.1080/01621459.1984.10477102) unless ``correction`` adds it (Prasad & Rao 1990,
+        doi:10.1080/01621459.1990.10475320): to first order, where groups are few or small.  Of population
+        means ``contrast`` and ``emmeans`` with ``ddf="kenward-roger"`` have it too.  Weights of new rows are
+        read from the column named in `lmer`, and are 1 where there is none.
         """
-        predict_errors.check_options(interval, level, new_levels)
+        predict_errors.check_options(interval, level, new_levels, correction)
         if out is not None or (newdata is not None and is_stream(newdata)):
             options = {
                 "re": re, "new_levels": new_levels, "se": se, "interval": interval, "level": level,
-                "condition_on": condition_on,
+                "condition_on": condition_on, "correction": correction,
             }  # fmt: skip
             return predict_stream(self, newdata, out, options)
         if condition_on is not None:
+            if correction is not None:
+                raise ValueError("correction is not offered with condition_on")
             return predict_errors.predict_given(
                 self, newdata, condition_on, re, new_levels, interval, level, se
             )
+        if correction is not None and not se and interval is None:
+            raise ValueError("correction is of standard errors and intervals: ask for se=True or an interval")
         if se or interval is not None:
-            return predict_errors.predict_table(self, newdata, re, new_levels, interval, level)
+            return predict_errors.predict_table(self, newdata, re, new_levels, interval, level, correction)
         groups = self._facts.factors
         factors = chosen_factors(re, groups)
         if newdata is None:

@@ -25,16 +25,23 @@ MOST_GIVEN = 4000
 """Rows to condition on: their covariance is one dense matrix."""
 
 
-def check_options(interval, level, new_levels) -> None:
+CORRECTIONS = {None: 0.0, "kackar-harville": 1.0, "prasad-rao": 2.0}
+"""How often g3, the variance from the estimation of the variance parameters, is added."""
+
+
+def check_options(interval, level, new_levels, correction=None) -> None:
     if interval is not None and interval not in INTERVALS:
         raise ValueError(f"interval is one of {', '.join(map(repr, INTERVALS))} or None, found {interval!r}")
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, found {level!r}")
     if new_levels not in ("error", "population"):
         raise ValueError(f"new_levels is 'error' or 'population', found {new_levels!r}")
+    if correction not in CORRECTIONS:
+        known = ", ".join(map(repr, CORRECTIONS))
+        raise ValueError(f"correction is one of {known}, found {correction!r}")
 
 
-def predict_table(fit, newdata, re, new_levels, interval, level) -> pd.DataFrame:
+def predict_table(fit, newdata, re, new_levels, interval, level, correction=None) -> pd.DataFrame:
     """Columns ``mean, se`` and, with an interval, ``lower, upper``; see `LMMResults.predict`."""
     groups = fit._facts.factors
     if interval == "new_cluster" and isinstance(re, str):
@@ -45,6 +52,8 @@ def predict_table(fit, newdata, re, new_levels, interval, level) -> pd.DataFrame
         variance, df = random_errors(fit, source, factors, interval)
     else:
         variance, df = fixed_errors(fit, source, interval)
+    if correction is not None:
+        variance = variance + CORRECTIONS[correction] * estimation_part(fit, source, factors)
     if source.missing is not None:
         variance[source.missing] = np.nan
     return error_table(mean, variance, df, interval, level)
@@ -82,6 +91,14 @@ def residual_part(fit, source: RowSource, rows, interval) -> np.ndarray:
     if interval != "observation":
         return np.zeros(m)
     return np.full(m, fit.scale) if source.weights is None else fit.scale / source.weights[rows]
+
+
+def estimation_part(fit, source, factors) -> np.ndarray:
+    """Kackar and Harville's g3 (n,): what the estimation of theta adds to the variance of the mean."""
+    solved, out = equations(fit), np.empty(source.n)
+    for rows in source.slices():
+        out[rows] = fit.scale * fit._estimation_errors.variance(source.block(solved, factors, rows))
+    return out
 
 
 def random_errors(fit, source, factors, interval) -> tuple[np.ndarray, np.ndarray]:
