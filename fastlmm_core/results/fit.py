@@ -23,6 +23,7 @@ from fastlmm_core.results.summary import DF_METHODS, MixedSummary
 from fastlmm_core.results.testing import Testing
 from fastlmm_core.results.varcorr import group_covariances, varcorr_frame
 from fastlmm_core.results.variance import icc_values, r2_values
+from fastlmm_core.results.variance_errors import SCALES, component_covariance, with_errors
 
 SINGULAR = 1e-4
 """A diagonal theta below this is at its bound (lme4's ``isSingular``)."""
@@ -139,13 +140,42 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Simulation, T
             for key, term, cov in zip(self._facts.keys, self._facts.terms, self._covariances, strict=True)
         ]
 
-    def varcorr(self) -> pd.DataFrame:
+    def varcorr(self, se: bool = False, level: float = 0.95) -> pd.DataFrame:
         """Variances and covariances, columns ``group, var1, var2, vcov, sdcor``.
 
         As lme4's ``as.data.frame(VarCorr(fit))``: of each term variances, then covariances; a second term
         of a group is ``id.1``; the residual is last.
+
+        Parameters
+        ----------
+        se : also ``se_vcov, se_sdcor``, standard errors by the delta method (see `cov_varcorr`), and ``lower,
+            upper`` of ``sdcor``: normal limits of the logarithm of a standard deviation and of Fisher's z of
+            a correlation.  NaN where a variance is estimated as 0.  With few groups the limits of
+            ``profile`` and ``bootstrap`` are to be preferred.
+        level : coverage of the limits.
         """
-        return varcorr_frame(self._blocks, self.sigma)
+        table = varcorr_frame(self._blocks, self.sigma)
+        return with_errors(self, table, level) if se else table
+
+    def cov_varcorr(self, scale: str = "sd") -> pd.DataFrame:
+        """Asymptotic covariance of the estimated variance parameters.
+
+        Parameters
+        ----------
+        scale : ``"sd"``: standard deviations, correlations and sigma, named as in `profile`; ``"var"``:
+            variances, covariances and sigma^2.
+
+        Returns
+        -------
+        DataFrame, in the order of `theta`, sigma last; NaN where a variance is estimated as 0.
+
+        Notes
+        -----
+        Twice the inverse Hessian of the criterion, exact for one grouping factor, else by differences of
+        the exact gradient (Bates, Maechler, Bolker & Walker 2015, section 5, on why such errors are not
+        shown by default: the distribution of the estimates is skewed).
+        """
+        return component_covariance(self, choose(scale, dict.fromkeys(SCALES, scale), "scale"))
 
     @property
     def cov_re(self) -> dict[str, pd.DataFrame]:

@@ -59,3 +59,21 @@ def test_other_names_of_contrasts():
         expected = fit.emmeans("recipe", contr=other).contrasts
         for found in (fit.emmeans("recipe", contr=name), fit.emmeans(f"{name} ~ recipe")):
             pd.testing.assert_frame_equal(found.contrasts, expected)
+
+
+@pytest.mark.parametrize("case", RECORDED["components"], ids=lambda case: case["formula"])
+def test_errors_of_variance_parameters(case):
+    """The inverse Hessian of lme4's deviance in standard deviations and correlations, by numDeriv."""
+    fit = flm.lmer(case["formula"], flm.load_dataset(case["dataset"]), reml=False)
+    expected = np.array(case["vcov"])
+    names = [name.replace("(Intercept)", "Intercept") for name in case["names"]]
+    found = fit.cov_varcorr().rename(index=_by_label, columns=_by_label)
+    labels = [_by_label(name) for name in names]
+    scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+    assert (np.abs(found.loc[labels, labels].to_numpy() - expected) < 2e-3 * scale).all()
+
+
+def _by_label(name):
+    """lme4 writes interactions of groups in the other order."""
+    kind, bar, group = name.partition("|")
+    return kind + bar + ":".join(sorted(group.split(":")))
