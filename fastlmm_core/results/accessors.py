@@ -2,6 +2,7 @@
 
 from math import log
 
+import numpy as np
 import pandas as pd
 
 
@@ -45,6 +46,37 @@ class Accessors:
     def bic(self) -> float:
         """``-2 llf + log(nobs) df_modelwc``."""
         return -2.0 * self.llf + log(self.nobs) * self.df_modelwc
+
+    @property
+    def weights(self) -> pd.Series:
+        """Prior weights by the rows used, 1 where the fit has none."""
+        rows = self._rows
+        given = rows.design.weights
+        return rows.series(np.ones(self.nobs) if given is None else np.array(given, float), "weights")
+
+    def design(self, part: str = "fixed", newdata=None):
+        """The matrix of the fixed or of the random effects.
+
+        Parameters
+        ----------
+        part : ``"fixed"``: X; ``"random"`` (mixed models): Z.
+        newdata : table, optional
+            Other rows, with the levels, codings and transforms of the fit; by default the rows used.
+
+        Returns
+        -------
+        DataFrame rows x coefficients, aliased ones too; Z as a ``scipy.sparse.csr_array`` with a column per
+        random effect: group by group, within it level by level, within a level the columns of `ranef`, so
+        that ``Z @ np.concatenate([b.to_numpy().ravel() for b in fit.ranef().values()])`` is ``Z b``.
+        Rows of ``newdata`` that miss a value are NaN in X and empty in Z.
+
+        Raises
+        ------
+        DataError : the fit has no rows and none are given, or (Z) levels that the fit did not see.
+        """
+        from fastlmm_core.results.matrices import design_matrix
+
+        return design_matrix(self, part, newdata)
 
     @property
     def fittedvalues(self) -> pd.Series:

@@ -58,13 +58,15 @@ def predict_new(
     return pd.Series(values, index=rows.index, name="predicted")
 
 
-def refuse_unknown(unknown: dict) -> None:
-    """DataError naming groups and their levels without data."""
+def refuse_unknown(
+    unknown: dict, advice: str = "new_levels='population' predicts them with random effect 0"
+) -> None:
+    """DataError naming groups and their levels without data, and what to do."""
     raise DataError(
         "; ".join(
             f"{group!r} has levels the fit did not see: {_some(levels)}" for group, levels in unknown.items()
         )
-        + "; new_levels='population' predicts them with random effect 0"
+        + f"; {advice}"
     )
 
 

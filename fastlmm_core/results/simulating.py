@@ -8,7 +8,7 @@ import pandas as pd
 
 from fastlmm_core.crossprod.rows import linear_predictor
 from fastlmm_core.data.table import Table
-from fastlmm_core.errors import DataError, FormulaError
+from fastlmm_core.errors import FormulaError
 from fastlmm_core.formula.terms import RandomTerm
 from fastlmm_core.inference.simulate import add_effects, draw_errors
 from fastlmm_core.results.fitrows import FitRows
@@ -107,10 +107,7 @@ def simulate_new(fit, newdata, nsim: int, seed, kept, new_levels: str, truth: Tr
     names = [spec.group_names[f] for f in kept]
     unknown = {group: found for group, found in rows.unknown.items() if group in names}
     if unknown and new_levels == "error":
-        try:
-            refuse_unknown(unknown)
-        except DataError as error:
-            raise DataError(f"{error}, new_levels='draw' draws theirs") from None
+        refuse_unknown(unknown, "new_levels='population' gives them effect 0, new_levels='draw' draws theirs")
     source = new_source(spec, rows, new_weights(spec, table))
     name_new_levels(spec, [source], [table], range(len(spec.groups)))
     mean = linear_predictor(rows.atoms, rows.fixed, truth.beta, rows.n)
