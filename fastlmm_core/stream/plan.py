@@ -86,10 +86,12 @@ class Plan:
 
     @property
     def parsed(self):
+        """The formula taken apart, a `ParsedFormula`."""
         return parse_formula(self.formula)
 
     @property
     def group_names(self) -> tuple[str, ...]:
+        """Names of the grouping factors, interactions as ``a:b``."""
         return tuple(":".join(parts) for parts in self.groups)
 
     @property
@@ -174,6 +176,7 @@ class Plan:
             raise DataError(f"this text is no plan: {error!r}") from error
 
     def to_dict(self) -> dict:
+        """The plan as text, numbers, lists and dicts, as `to_json` writes it; engines are left out."""
         s, layout = self.standardization, self.layout
         return _plain(
             {
@@ -213,6 +216,13 @@ class Plan:
 
     @classmethod
     def from_dict(cls, saved: dict) -> "Plan":
+        """The inverse of `to_dict`.
+
+        Raises
+        ------
+        DataError
+            A later version of the package wrote it.
+        """
         saved = _arrays(saved)
         if saved["version"] > VERSION:
             raise DataError(f"this plan is of version {saved['version']}, this package reads up to {VERSION}")
