@@ -37,7 +37,7 @@ class FittedModel(ModelAbstract):
     -----
     Predictions are those of the population: fixed effects and offsets, random effects 0.  ``vcov`` of the
     functions of marginaleffects is True, False, a matrix, or a kind of ``fit.cov_params``:
-    ``"kenward-roger"``, ``"CR0"``, ``"CR1"``, ``"CR2"``.  Coefficients are those that were not dropped.
+    ``"kenward-roger"``, ``"CR0"`` to ``"CR3"``.  Coefficients are those that were not dropped.
     Standard errors of slopes are of differences of differences and keep three digits; as predictions are
     linear in the coefficients, ``eps_vcov=1.0`` makes them exact.
 

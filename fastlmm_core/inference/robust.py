@@ -8,7 +8,8 @@ With weights ``W_i = V0_i^-1`` of the fitted model, ``Q = (sum X_i'W_i X_i)^-1``
 CR0 has A_i = I (Liang & Zeger 1986), CR1 the factor sqrt(J / (J - 1)), and CR2 the bias-reducing
 ``A_i = D'B^-1/2 D``, ``B = D (V0_i - X_i Q X_i') D'``, ``D'D = V0_i``, exact if the model
 holds (Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, doi:10.1080/07350015.2016.1247004,
-whose R package clubSandwich defines the same for lmer).
+whose R package clubSandwich defines the same for lmer).  CR3 is the jackknife over clusters, with
+``A_i = (I - X_i Q X_i'W_i)^-1``, so that ``S_i = (I - X_i'W_i X_i Q)^-1 X_i'W_i``.
 
 Degrees of freedom are Satterthwaite's of Bell & McCaffrey: for ``c'beta``, with
 ``m = Q c``, ``u_i = X_i'S_i'm``, ``t_i = m'S_i V0_i S_i'm``, the quadratic form has the matrix
@@ -22,7 +23,7 @@ import numpy as np
 
 from fastlmm_core.errors import ModelError
 
-KINDS = ("CR0", "CR1", "CR2")
+KINDS = ("CR0", "CR1", "CR2", "CR3")
 
 LARGEST = 4000
 """Rows of a cluster whose n_i x n_i matrix is formed (CR2)."""
@@ -78,6 +79,16 @@ def adjusted_sums(X: np.ndarray, e: np.ndarray, V0: np.ndarray, Q: np.ndarray) -
     score = np.einsum("bnr,bn->br", St, e)
     LSt = Lt @ St
     return ClusterSums(score, St.transpose(0, 2, 1) @ X, LSt.transpose(0, 2, 1) @ LSt)
+
+
+def jackknifed(sums: ClusterSums, Q: np.ndarray) -> ClusterSums:
+    """CR3's sums from those of CR0; NaN where the coefficients cannot be estimated without a cluster."""
+    I_H = np.eye(len(Q)) - sums.cross @ Q
+    bad = np.abs(np.linalg.eigvals(I_H)).min(1, initial=np.inf) < 1e-9
+    C = np.linalg.inv(np.where(bad[:, None, None], np.eye(len(Q)), I_H))
+    C[bad] = np.nan
+    score = np.einsum("jab,jb->ja", C, sums.score)
+    return ClusterSums(score, C @ sums.cross, C @ sums.spread @ C.transpose(0, 2, 1))
 
 
 def projected(X, Z, e, T, Q) -> ClusterSums:

@@ -167,7 +167,7 @@ class Diagnostics:
 
         Parameters
         ----------
-        kind : ``"CR0"``, ``"CR1"`` or ``"CR2"``.
+        kind : ``"CR0"``, ``"CR1"``, ``"CR2"`` or ``"CR3"`` (the jackknife over clusters).
         cluster : str or (nobs,) array, optional
             A grouping factor, a column of the data, or labels of the rows used.  By default the
             outermost grouping factor.
@@ -187,7 +187,7 @@ class Diagnostics:
         -----
         Pustejovsky & Tipton (2018), doi:10.1080/07350015.2016.1247004; numbers are those of R's clubSandwich,
         which does not take prior weights.  Costs one n_i x n_i eigenproblem per cluster (CR2), of
-        k + p where clusters are the levels of the only factor; CR0 and CR1 one pass over the rows.
+        k + p where clusters are the levels of the only factor; the others one pass over the rows.
         """
         return robust.robust_table(self, kind, cluster, alpha)
 

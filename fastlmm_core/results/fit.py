@@ -73,7 +73,7 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Simulation, T
         Parameters
         ----------
         kind : ``"model"``: ``sigma^2 (X'V0^-1X)^-1``; ``"kenward-roger"``: adjusted for the
-            estimation of the variance parameters (REML fits); ``"CR0"``, ``"CR1"``, ``"CR2"``:
+            estimation of the variance parameters (REML fits); ``"CR0"`` to ``"CR3"``:
             cluster-robust, see `robust`.
         cluster : of the cluster-robust kinds; by default the outermost grouping factor.
 
@@ -97,7 +97,7 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Simulation, T
             adjusted standard errors, REML fits), ``"profile"`` (see `profile`) or ``"boot"``
             (percentiles of `bootstrap`), which also give rows for standard deviations and
             correlations of the random effects and for sigma.
-        cluster : of methods ``"CR0"``, ``"CR1"``, ``"CR2"`` (t, cluster-robust errors, see `robust`).
+        cluster : of methods ``"CR0"`` to ``"CR3"`` (t, cluster-robust errors, see `robust`).
         options : of `bootstrap` (``nsim``, ``seed``, ``kind="cluster"``, ``by``, ``n_jobs``, ...) with method
             ``"boot"``, of `profile` (``which``, ``n_jobs``) with ``"profile"``.
         """

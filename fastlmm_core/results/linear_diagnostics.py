@@ -115,9 +115,9 @@ class LinearDiagnostics:
 
         Parameters
         ----------
-        kind : ``"CR0"``, ``"CR1"`` or ``"CR2"``.
+        kind : ``"CR0"``, ``"CR1"``, ``"CR2"`` or ``"CR3"``.
         cluster : a column of the data, or labels of the rows used; by default every row is a cluster,
-            which gives White's covariances (CR0 is HC0, CR2 is HC2 without weights).
+            which gives White's covariances (CR0 is HC0; CR2 is HC2 and CR3 HC3 without weights).
         alpha : one minus the coverage of the limits.
 
         Returns

@@ -63,7 +63,7 @@ class LMResults(FixedEffects, Accessors, LinearDiagnostics, Testing, LinearExpor
     def cov_params(self, kind: str = "model", cluster=None) -> pd.DataFrame:
         """Covariance of the coefficients, p x p; aliased rows and columns are NaN.
 
-        ``kind`` is ``"model"``, or ``"CR0"``, ``"CR1"``, ``"CR2"``: cluster-robust, see `robust`.
+        ``kind`` is ``"model"``, or ``"CR0"`` to ``"CR3"``: cluster-robust, see `robust`.
         """
         kinds = {"model": lambda: self._vcov, **self._robust_covariances(cluster)}
         return self._cov_frame(choose(kind, kinds, "kind of covariance")())

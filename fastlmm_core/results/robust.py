@@ -12,6 +12,7 @@ from fastlmm_core.inference.robust import (
     adjusted_sums,
     check_clusters,
     check_size,
+    jackknifed,
     projected,
 )
 from fastlmm_core.results.coefficients import choose
@@ -59,6 +60,8 @@ def cluster_sums(fit, kind: str, cluster) -> ClusterSums:
     if kind == "CR2":
         return _adjusted(fit, source, clusters, residual)
     sums = _plain(fit, source, clusters, residual)
+    if kind == "CR3":
+        return jackknifed(sums, fit._solved.point.Q)
     J = len(sums.score)
     return ClusterSums(sums.score * (J / (J - 1)) ** 0.5, sums.cross, sums.spread) if kind == "CR1" else sums
 

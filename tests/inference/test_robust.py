@@ -42,6 +42,15 @@ CLUB_SANDWICH = {
     ("nested", None, "CR0"): ([0.525095185706, 0.128514280244], [3.86201958359, 2.57955403872]),
     ("nested", None, "CR1"): ([0.587074264948, 0.143683333352], [3.86201958359, 2.57955403872]),
     ("nested", None, "CR2"): ([0.579432694102, 0.156589261315], [3.80659342212, 2.39778143448]),
+    ("int", None, "CR3"): (
+        [1.171940474925, 0.1660794244886, 1.594051104258],
+        [6.53952662896, 4.014767032053, 11.87532179706],
+    ),
+    ("int", "site", "CR3"): (
+        [1.748214735942, 0.1831506519737, 2.519069810612],
+        [3.113833300653, 2.242087760733, 3.796004972774],
+    ),
+    ("nested", None, "CR3"): ([0.6531663052568, 0.1892110692876], [3.743833182005, 2.241049162043]),
 }
 FORMULAS = {"int": "y ~ x + arm + (1 | id)", "nested": "y ~ x + (1 | site) + (1 | id)"}
 
@@ -97,6 +106,8 @@ def sandwich(dense, clusters, kind):
             values, vectors = np.linalg.eigh(0.5 * (B + B.T))
             power = [1 / np.sqrt(v) if v > 1e-12 * values.max() else 0.0 for v in values]
             A = D.T @ (vectors * power) @ vectors.T @ D
+        if kind == "CR3":
+            A = np.linalg.inv(IH[np.ix_(i, i)])
         E = np.zeros((X.shape[1], n))
         E[:, i] = X[i].T @ W @ A
         estimating.append(E)
@@ -161,8 +172,27 @@ def test_what_is_refused(frame, fits, monkeypatch):
     with pytest.raises(flm.DataError, match="shape"):
         fits["int"].robust(cluster=[1, 2])
     with pytest.raises(ValueError, match="CR2"):
-        fits["int"].robust("CR3")
+        fits["int"].robust("CR4")
     monkeypatch.setattr(robust, "LARGEST", 3)
     with pytest.raises(flm.ModelError, match="limit is 3 rows"):
         fits["nested"].robust()
     assert fits["nested"].robust("CR1")["df"].notna().all()
+
+
+def test_jackknife_of_a_linear_model():
+    """CR3 is the jackknife about the estimate; of single rows, HC3."""
+    frame = unbalanced()
+    fit = flm.lm("y ~ x + arm", frame)
+    moved = fit.influence("site").params - fit.params
+    np.testing.assert_allclose(fit.cov_params("CR3", cluster="site"), moved.T @ moved, rtol=1e-8)
+    X, h = fit.design().to_numpy(), fit.influence().leverage.to_numpy()
+    M = np.linalg.inv(X.T @ X)
+    hc3 = M @ (X.T * (fit.resid.to_numpy() / (1 - h)) ** 2) @ X @ M
+    np.testing.assert_allclose(fit.cov_params("CR3"), hc3, rtol=1e-8)
+
+
+def test_jackknife_needs_every_coefficient_without_each_cluster():
+    frame = unbalanced()
+    frame["one"] = (frame["site"] == "s0") * 1.0
+    fit = flm.lmer("y ~ x + one + (1 | site) + (1 | id)", frame)
+    assert fit.robust("CR3")["std_error"].isna().all() and fit.robust("CR2")["std_error"].notna().all()
