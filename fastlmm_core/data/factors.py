@@ -108,11 +108,11 @@ def _hashed(keys, dtype, n_threads):
     uniques = table.keys().view(dtype)
     if (uniques[1:] > uniques[:-1]).all():
         return codes, uniques
-    order = np.argsort(uniques)  # no two are equal
-    rank = np.empty(1 + len(order), np.int32)
-    rank[1 + order] = np.arange(len(order), dtype=np.int32)
+    uniques.sort()
+    rank = np.full(1 + len(uniques), -1, np.int32)
+    rank[1:][table.encode(uniques.view(np.int64), n_threads)] = np.arange(len(uniques), dtype=np.int32)
     relabel(codes, rank, n_threads)
-    return codes, uniques[order]
+    return codes, uniques
 
 
 def _sorted_start(keys, dtype):

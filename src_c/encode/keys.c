@@ -2,8 +2,6 @@
 #define _DEFAULT_SOURCE
 #include "flm_encode.h"
 
-#include <string.h>
-
 #include "slots.h"
 
 #define KEYS_AHEAD 32 /* slots of a large table are fetched so many rows before they are needed */
@@ -120,8 +118,9 @@ FLM_INLINE int32_t enter(flm_key_table *table, uint64_t home, int64_t key)
     return slot->level - 1;
 }
 
-/* Codes of m <= ROOM_AT_ONCE keys; those of `ahead` are looked up next. */
-FLM_INLINE int enter_keys(flm_key_table *table, int m, const int64_t *keys, int ahead, int32_t *codes)
+/* Codes of the next m keys of `left`, a slot fetched `ahead` keys before it is needed. */
+FLM_INLINE int enter_keys(flm_key_table *table, int m, flm_index left, const int64_t *keys, int ahead,
+                          int32_t *codes)
 {
     if (make_room(table, m))
         return NO_MEMORY;
@@ -129,7 +128,7 @@ FLM_INLINE int enter_keys(flm_key_table *table, int m, const int64_t *keys, int 
     int32_t least = 0;
     for (int j = 0; j < m; j++) {
         if (ahead)
-            FLM_PREFETCH(table->slots + home_of(keys[j + ahead < m ? j + ahead : m - 1], shift));
+            FLM_PREFETCH(table->slots + home_of(keys[j + ahead < left ? j + ahead : left - 1], shift));
         codes[j] = enter(table, home_of(keys[j], shift), keys[j]);
         least |= codes[j];
     }
@@ -140,9 +139,11 @@ static int enter_all(flm_key_table *table, flm_index n, const int64_t *keys, int
 {
     int status = 0;
     for (flm_index start = 0; start < n && !status; start += ROOM_AT_ONCE) {
-        const int m = (int)(n - start < ROOM_AT_ONCE ? n - start : ROOM_AT_ONCE);
-        status = table->size > PREFETCHED_SLOTS ? enter_keys(table, m, keys + start, KEYS_AHEAD, codes + start)
-                                                : enter_keys(table, m, keys + start, 0, codes + start);
+        const flm_index left = n - start;
+        const int m = (int)(left < ROOM_AT_ONCE ? left : ROOM_AT_ONCE);
+        status = table->size > PREFETCHED_SLOTS
+                     ? enter_keys(table, m, left, keys + start, KEYS_AHEAD, codes + start)
+                     : enter_keys(table, m, left, keys + start, 0, codes + start);
     }
     return status;
 }
@@ -160,7 +161,7 @@ static flm_index find_all(const flm_key_table *table, flm_index n, const int64_t
     for (flm_index b = 0; b < blocks; b++) {
         const flm_index start = b * ROOM_AT_ONCE, end = start + ROOM_AT_ONCE < n ? start + ROOM_AT_ONCE : n;
         for (flm_index i = start; i < end; i++) {
-            const flm_index later = i + KEYS_AHEAD < end ? i + KEYS_AHEAD : end - 1;
+            const flm_index later = i + KEYS_AHEAD < n ? i + KEYS_AHEAD : n - 1;
             FLM_PREFETCH(table->slots + home_of(keys[later], table->shift));
             codes[i] = table->slots[slot_of(table->slots, mask, home_of(keys[i], table->shift), keys[i])].level - 1;
             missed += codes[i] < 0;

@@ -5,6 +5,7 @@
 #include "flm_common.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -34,11 +35,11 @@ FLM_INLINE uint64_t fold(uint64_t a, uint64_t b)
 }
 
 /* Slots for so many levels.  A second probe is a branch that the processor does not foresee, so tables
- * that fit into a cache are kept emptier; large ones take 32 to 64 bytes per level. */
+ * that fit into a cache are kept emptier; very large ones take 32 to 64 bytes per level. */
 FLM_INLINE uint64_t slots_for(flm_index n_levels)
 {
     const uint64_t n = (uint64_t)n_levels;
-    return n <= 1 << 13 ? 8 * n : n <= 1 << 18 ? 4 * n : 2 * n;
+    return n <= 1 << 13 ? 8 * n : n <= 1 << 20 ? 4 * n : 2 * n;
 }
 
 /* The power of two from `size` on that has room for so many levels. */
@@ -59,19 +60,34 @@ FLM_INLINE int table_shift(uint64_t size)
     return shift;
 }
 
-/* Zeroed memory; a table of some MB is spread over few large pages, where the system has them. */
-FLM_INLINE void *zeroed(uint64_t count, size_t width)
+/* Asks for large pages, where the system has them, for memory of some MB that is read here and there. */
+FLM_INLINE void *on_large_pages(void *memory, size_t length)
 {
-    if (count > SIZE_MAX / width)
-        return NULL;
-    char *memory = calloc((size_t)count, width);
 #if defined(MADV_HUGEPAGE)
     const uintptr_t page = 4096, start = ((uintptr_t)memory + page - 1) & ~(page - 1);
-    const size_t length = (size_t)count * width;
     if (memory && length >= (size_t)4 << 20)
         madvise((void *)start, length - page, MADV_HUGEPAGE);
 #endif
     return memory;
+}
+
+FLM_INLINE void *zeroed(uint64_t count, size_t width)
+{
+    if (count > SIZE_MAX / width)
+        return NULL;
+    return on_large_pages(calloc((size_t)count, width), (size_t)count * width);
+}
+
+/* As realloc, of memory whose first `used` bytes are in use. */
+FLM_INLINE void *moved(void *memory, size_t used, size_t length)
+{
+    void *wider = on_large_pages(malloc(length), length);
+    if (!wider)
+        return NULL;
+    if (used)
+        memcpy(wider, memory, used);
+    free(memory);
+    return wider;
 }
 
 #endif

@@ -2,8 +2,6 @@
 #define _DEFAULT_SOURCE
 #include "flm_texts.h"
 
-#include <string.h>
-
 #include "slots.h"
 
 #define BLOCK 64         /* texts that are hashed before the first is looked up */
@@ -189,7 +187,8 @@ static int make_room(flm_text_table *table, flm_index more)
         return NO_MEMORY;
     if (levels > table->room) {
         const flm_index room = 2 * levels;
-        int64_t *offsets = realloc(table->offsets, (size_t)(room + 1) * sizeof *offsets);
+        int64_t *offsets = moved(table->offsets, (size_t)(table->n + 1) * sizeof *offsets,
+                                 (size_t)(room + 1) * sizeof *offsets);
         if (!offsets)
             return NO_MEMORY;
         table->offsets = offsets;
@@ -203,7 +202,7 @@ static int append(flm_text_table *table, const uint8_t *text, flm_index length)
     const flm_index end = table->offsets[table->n];
     if (length > table->bytes_room - end) {
         const flm_index room = 2 * (end + length) + 4096;
-        uint8_t *bytes = realloc(table->bytes, (size_t)room);
+        uint8_t *bytes = moved(table->bytes, (size_t)end, (size_t)room);
         if (!bytes)
             return NO_MEMORY;
         table->bytes = bytes;
@@ -275,8 +274,10 @@ FLM_INLINE void prepare(const flm_text_table *table, const flm_texts *texts, flm
             FLM_PREFETCH(known[n_known++]);
         }
     }
-    for (int j = 0; j < n_known; j++)
-        FLM_PREFETCH(table->bytes + *known[j]);
+    for (int j = 0; j < n_known; j++) {
+        FLM_PREFETCH(table->bytes + known[j][0]);
+        FLM_PREFETCH(table->bytes + known[j][1] - 1);
+    }
 }
 
 FLM_INLINE int enter_block(flm_text_table *table, const flm_texts *texts, flm_index start, int m, int32_t *codes)
