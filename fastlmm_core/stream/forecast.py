@@ -129,7 +129,8 @@ def _estimate(keys, rows):
     d, m = len(values), len(keys)
     if rows is not None and m >= rows:
         return d
-    if 1 + np.count_nonzero(np.diff(keys)) <= 1.5 * d:
+    beside = m - 1 - np.count_nonzero(np.diff(keys))  # rows whose level is that of the row before
+    if 2 * beside >= m - d:
         expected = d if rows is None else d * rows / m
     else:
         once, twice = np.count_nonzero(counts == 1), np.count_nonzero(counts == 2)

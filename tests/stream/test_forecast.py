@@ -89,3 +89,15 @@ def test_large_files_are_not_seen_as_memory(tmp_path, monkeypatch):
     assert [
         flm.lmer("y ~ x + (1 | g)", tmp_path / f"rows.{kind}").llf for kind in ("parquet", "arrow")
     ] == mapped
+
+
+def test_levels_to_expect_where_nearly_every_row_has_its_own(tmp_path):
+    some = rows(120_000, 100_000)
+    some["t"] = "user-" + some["g"].astype(str)
+    some["own"] = np.random.default_rng(2).permutation(120_000).astype(str)
+    some["pairs"] = "p" + (np.arange(120_000) // 2).astype(str)
+    some.to_parquet(tmp_path / "rows.parquet", row_group_size=20_000)
+    found = flm.plan("y ~ x + (1 | t) + (1 | own) + (1 | pairs)", tmp_path).expected
+    assert 80_000 < found["t"].levels < 120_000
+    assert found["own"].levels == 120_000
+    assert 60_000 <= found["pairs"].levels < 75_001
