@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 import fastlmm_core as flm
+from fastlmm_core.design_tools import simulate
 from fastlmm_core.design_tools.design import resize
 from fastlmm_core.design_tools.power import binomial_limits
 
@@ -235,3 +236,27 @@ def test_notebooks_show_the_table():
     assert pilot._repr_html_() == pilot.summary().to_html()
     plan = flm.plan("Reaction ~ Days + (1 | Subject)", flm.load_dataset("sleepstudy"))
     assert repr(plan) == str(plan) and "Plan of Reaction ~ Days" in plan._repr_html_()
+
+
+def test_responses_of_a_planned_study():
+    rows = flm.simulate_design({"school": 40, "class": 3}, within={"time": [0.0, 1.0, 2.0]})
+    given = {
+        "beta": {"Intercept": 5.0, "time": -1.0},
+        "sd": {"school": [2.0, 0.5], "school:class": 1.0},
+        "cor": {"school": -0.4},
+        "sigma": 0.7,
+    }
+    formula = "y ~ time + (time | school) + (1 | school:class)"
+    y = simulate(formula, rows, nsim=600, seed=3, **given)
+    assert y.shape == (360, 600) and y.index.equals(rows.index)
+    Z = np.column_stack([np.ones(3), [0.0, 1.0, 2.0]])
+    S = np.array([[4.0, -0.4], [-0.4, 0.25]])
+    V = Z @ S @ Z.T + 1.0 + 0.49 * np.eye(3)
+    classes = y.to_numpy().reshape(120, 3, 600).transpose(1, 0, 2)
+    np.testing.assert_allclose(classes.mean((1, 2)), 5.0 - np.arange(3.0), atol=0.1)
+    np.testing.assert_allclose(np.cov(classes.reshape(3, -1)), V, rtol=0.06)
+    pd.testing.assert_frame_equal(y.iloc[:, :2], simulate(formula, rows, nsim=2, seed=3, **given))
+    with pytest.raises(ValueError, match="no coefficient 'tiem'"):
+        simulate(formula, rows, **{**given, "beta": {"tiem": 1.0}})
+    with pytest.raises(ValueError, match="sd of the random term"):
+        simulate(formula, rows, **{**given, "sd": {"school": [2.0, 0.5]}})

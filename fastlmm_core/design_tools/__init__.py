@@ -2,5 +2,6 @@
 
 from .design import simulate_design
 from .power import Power, power
+from .responses import simulate
 
-__all__ = ["Power", "power", "simulate_design"]
+__all__ = ["Power", "power", "simulate", "simulate_design"]

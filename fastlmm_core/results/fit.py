@@ -98,9 +98,12 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Simulation, T
             (percentiles of `bootstrap`), which also give rows for standard deviations and
             correlations of the random effects and for sigma.
         cluster : of methods ``"CR0"`` to ``"CR3"`` (t, cluster-robust errors, see `robust`).
-        options : of `bootstrap` (``nsim``, ``seed``, ``kind="cluster"``, ``by``, ``n_jobs``, ...) with method
-            ``"boot"``, of `profile` (``which``, ``n_jobs``) with ``"profile"``.
+        options : ``which``, a name or list of names: only these rows, in this order (``"profile"`` also
+            knows ``"theta_"`` and ``"beta_"``, and computes no others); of `bootstrap` (``nsim``, ``seed``,
+            ``kind="cluster"``, ``by``, ``n_jobs``, ...) with method ``"boot"``; of `profile` (``n_jobs``)
+            with ``"profile"``.
         """
+        which = None if method == "profile" else options.pop("which", None)
         methods = {
             "satterthwaite": lambda: (self._se, self._full(self._df)),
             "wald": lambda: (self._se, np.full(len(self._names), np.inf)),
@@ -111,7 +114,8 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Simulation, T
         if options and method not in tables:
             raise TypeError(f"method {method!r} takes no option {next(iter(options))!r}")
         chosen = choose(method, methods | tables, "method")()
-        return chosen if method in tables else self._interval_frame(alpha, *chosen)
+        table = chosen if method in tables else self._interval_frame(alpha, *chosen)
+        return table if which is None else _rows_of(table, which)
 
     def _kenward_roger_table(self) -> tuple[np.ndarray, np.ndarray]:
         """Standard errors and degrees of freedom (p,)."""
@@ -381,3 +385,11 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Simulation, T
     def __repr__(self) -> str:
         groups = ", ".join(f"{group}: {count}" for group, count in self.ngroups.items())
         return f"<LMMResults {self.formula!r} by {self.method}, {self.nobs} rows, {groups}>"
+
+
+def _rows_of(table: pd.DataFrame, which) -> pd.DataFrame:
+    """Rows by name; ValueError for one that is not there."""
+    names = [which] if isinstance(which, str) else list(which)
+    for name in names:
+        choose(name, dict.fromkeys(table.index), "parameter")
+    return table.loc[names]

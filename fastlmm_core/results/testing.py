@@ -14,6 +14,7 @@ from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.emmeans import read_specs
 from fastlmm_core.inference.tests import AdjustedTests, Method, Satterthwaite
 from fastlmm_core.results.coefficients import FixedEffects, choose
+from fastlmm_core.results.collinearity import inflation
 from fastlmm_core.results.fitrows import FitRows
 from fastlmm_core.results.margins import (
     MarginalMeans,
@@ -273,6 +274,26 @@ class Testing:
         if asked.contr is None:
             return means
         return MarginalMeans(means, contrasts_frame(self, found, asked.contr, adjust, method, level))
+
+    def vif(self) -> pd.DataFrame:
+        """Variance inflation factors of the terms of the fixed part, the intercept left out.
+
+        Returns
+        -------
+        DataFrame
+            A row per term: ``gvif`` (for one coefficient the VIF), ``df`` its coefficients, ``scaled``
+            ``gvif^(1 / (2 df))``: by how much collinearity lengthens a confidence interval.
+
+        Raises
+        ------
+        ModelError : fewer than two terms.
+
+        Notes
+        -----
+        Fox & Monette (1992), doi:10.1080/01621459.1992.10475190, from the covariance of the estimates, as
+        ``vif`` of R's car.
+        """
+        return inflation(self)
 
     def _contrast_frame(self, L, method: Method, rhs, level: float, labels, adjust="none") -> pd.DataFrame:
         if not 0 < level < 1:

@@ -266,3 +266,15 @@ def test_residual_quantiles_by_blocks(formula, monkeypatch):
     assert "fitted" not in fit._rows.__dict__
     expected = np.quantile(fit.resid_scaled, [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(streamed, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_some_rows_of_intervals():
+    fit = flm.lmer("Reaction ~ Days + (Days | Subject)", flm.load_dataset("sleepstudy"))
+    assert fit.conf_int(which="Days").equals(fit.conf_int().loc[["Days"]])
+    for method, options in (("wald", {}), ("CR2", {}), ("profile", {}), ("boot", {"nsim": 30, "seed": 1})):
+        table = fit.conf_int(method=method, which=["Days", "Intercept"], **options)
+        whole = fit.conf_int(method=method, **options)
+        assert set(table.index) == {"Days", "Intercept"} and table.equals(whole.loc[list(table.index)])
+    assert list(fit.conf_int(method="boot", which="sigma", nsim=20, seed=1).index) == ["sigma"]
+    with pytest.raises(ValueError, match="no parameter 'Day'"):
+        fit.conf_int(which="Day")
