@@ -146,8 +146,17 @@ def cross(parts, n_threads=1):
         ``"la:lb"``.
     keys : (n_levels,) int64
         Increasing mixed-radix numbers of the combinations, see `cross_keys`.
+
+    Raises
+    ------
+    DataError
+        If there are more than 2^31 - 2 levels, or 2^63 possible combinations.
     """
-    codes, keys = encode_integers(cross_keys([p[0] for p in parts], [len(p[1]) for p in parts]), n_threads)
+    sizes = [len(levels) for _, levels in parts]
+    try:
+        codes, keys = encode_integers(cross_keys([codes for codes, _ in parts], sizes), n_threads)
+    except OverflowError:
+        raise DataError(f"an interaction of factors with {sizes} levels has more than 2^31 - 2") from None
     digits, rest = [], keys
     for _, levels in reversed(parts):
         rest, digit = np.divmod(rest, len(levels))

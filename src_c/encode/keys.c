@@ -190,13 +190,16 @@ static int enter_missed(flm_key_table *table, flm_index n, const int64_t *keys, 
 flm_index flm_key_codes(flm_key_table *table, flm_index n, const int64_t *keys, int n_threads, int32_t *codes)
 {
     int mostly_new = table->n == 0, status = 0;
-    for (flm_index start = 0; start < n && !status; start += PIECE) {
-        const flm_index m = n - start < PIECE ? n - start : PIECE, before = table->n;
+    flm_index piece = FIRST_PIECE;
+    for (flm_index start = 0, m; start < n && !status; start += m) {
+        const flm_index before = table->n;
+        m = n - start < piece ? n - start : piece;
         if (n_threads < 2 || mostly_new || n <= SERIAL_ROWS)
             status = enter_all(table, m, keys + start, codes + start);
         else if (find_all(table, m, keys + start, n_threads, codes + start))
             status = enter_missed(table, m, keys + start, codes + start);
         mostly_new = 2 * (table->n - before) > m;
+        piece = next_piece(piece, table->n - before);
     }
     return status ? status : table->n;
 }

@@ -13,8 +13,8 @@
 
 #define FIRST_SLOTS 1024
 #define ROOM_AT_ONCE 1024         /* rows that a table makes room for */
-#define PIECE (1 << 17)           /* rows that threads look up at once */
-#define SERIAL_ROWS 65536         /* waking up threads takes longer than reading so few rows */
+#define SERIAL_ROWS (1 << 16)     /* waking up threads takes longer than reading so few rows */
+#define FIRST_PIECE (1 << 17)     /* rows that threads look up at once, before one enters what is new */
 #define MOST_LEVELS (INT32_MAX - 1) /* codes of all levels, and a level's number + 1, are int32 */
 #define PREFETCHED_SLOTS (1 << 14) /* smaller tables stay in the caches by themselves */
 
@@ -48,6 +48,12 @@ FLM_INLINE uint64_t table_size(uint64_t size, flm_index n_levels)
     while (size < slots_for(n_levels))
         size *= 2;
     return size;
+}
+
+/* Rows of the next piece: more, once few are new. */
+FLM_INLINE flm_index next_piece(flm_index piece, flm_index n_new)
+{
+    return n_new < piece / 64 ? 4 * piece : piece;
 }
 
 /* By how much a hash is shifted to number the slots.  The upper bits do, so that a larger table holds

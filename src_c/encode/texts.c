@@ -363,13 +363,16 @@ flm_index flm_text_codes(flm_text_table *table, const flm_texts *texts, int n_th
     int mostly_new = table->n == 0, status = 0;
     if (!offsets_lie_inside(texts))
         return BAD_OFFSET;
-    for (flm_index start = 0; start < texts->n && !status; start += PIECE) {
-        const flm_index m = texts->n - start < PIECE ? texts->n - start : PIECE, before = table->n;
+    flm_index piece = FIRST_PIECE;
+    for (flm_index start = 0, m; start < texts->n && !status; start += m) {
+        const flm_index before = table->n;
+        m = texts->n - start < piece ? texts->n - start : piece;
         if (n_threads < 2 || mostly_new || texts->n <= SERIAL_ROWS)
             status = enter_all(table, texts, start, m, codes + start);
         else if (find_all(table, texts, start, m, n_threads, codes + start))
             status = enter_missed(table, texts, start, m, codes + start);
         mostly_new = 2 * (table->n - before) > m;
+        piece = next_piece(piece, table->n - before);
     }
     return status ? status : table->n;
 }

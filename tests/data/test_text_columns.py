@@ -222,3 +222,6 @@ def test_too_many_levels_name_the_column(monkeypatch):
         for work in (encode, LevelTable("unit").encode):
             with pytest.raises(flm.DataError, match="'unit' has more than 2\\^31"):
                 work(found)
+    parts = [(np.array([0, 5, 9, 7], np.int32) * 1000, pd.RangeIndex(2**20))] * 2
+    with pytest.raises(flm.DataError, match="interaction of factors .* more than 2\\^31"):
+        factors.cross(parts)
