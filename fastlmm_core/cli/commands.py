@@ -124,7 +124,9 @@ def _told(work, *arguments):
     "-o", "--output", type=click.Path(dir_okay=False), help=".csv, .parquet or .arrow; CSV to stdout."
 )
 @click.option("--re", "effects", default="all", show_default=True, help="all, none, or groups: a,b.")
-@click.option("--new-levels", type=click.Choice(["error", "population"]), default="error", show_default=True)
+@click.option(
+    "--new-levels", type=click.Choice(["error", "population", "missing"]), default="error", show_default=True
+)
 @click.option("--se", is_flag=True, help="Also standard errors.")
 @click.option("--interval", type=click.Choice(["mean", "observation", "new_cluster"]))
 @click.option("--level", type=click.FloatRange(0, 1, True, True), default=0.95, show_default=True)

@@ -136,14 +136,15 @@ class Replicator(Refitter):
     Parameters
     ----------
     solved : the fit.
-    design : its rows; needed with many crossed random effects only.
+    design : its rows; needed with many crossed random effects, or with effects that stay.
+    stay : factors whose random effects stay as predicted; those responses are drawn by rows.
     """
 
-    def __init__(self, solved: SolvedModel, design: Design | None = None):
+    def __init__(self, solved: SolvedModel, design: Design | None = None, stay: Sequence[int] = ()):
         super().__init__(solved)
-        self.design = design
+        self.design, self.stay = design, tuple(stay)
         products, kept = solved.products, solved.fixed.kept
-        self.nested = products.structure == "tree"
+        self.nested = products.structure == "tree" and not stay
         self.one_factor = self.nested and len(products.order) == 1
         self.by_statistics = self.nested
         self.chunk = CHUNK
@@ -156,7 +157,7 @@ class Replicator(Refitter):
             self.chunk = int(np.clip(CHUNK_BYTES // per_draw, 1, CHUNK))
         else:
             effects = sum(R.shape[0] * R.shape[1] for R in products.R)
-            self.by_statistics = effects <= (FEW_EFFECTS if design is not None else MOST_EFFECTS)
+            self.by_statistics = not stay and effects <= (FEW_EFFECTS if design is not None else MOST_EFFECTS)
             if self.by_statistics:
                 self._sampler = DenseSampler(products, kept, solved.point)
             elif design is not None:
@@ -200,6 +201,8 @@ class Replicator(Refitter):
         solved, estimates = self.solved, self.solved.estimates
         y = self._mean.copy()
         b = draw_effects(solved.theta_map, estimates.theta, estimates.sigma, solved.products.levels, rng)
+        for f in self.stay:
+            b[f] = np.array(solved.random_effects[f])
         add_effects(y, self.design, b, 1)
         y += draw_errors(self.design, estimates.sigma, rng)
         return self._statistics((y - self._center) / self._scale)

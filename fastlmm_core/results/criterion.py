@@ -31,6 +31,14 @@ def by_criterion(fit, reml: bool):
     return type(fit)(facts, again, optimum.certificate, _rows(fit, again), fit._spec)
 
 
+def criterion_at(fit, theta: np.ndarray) -> float:
+    """The criterion of a fit at another theta, in the units of the data."""
+    solved = solved_model(fit, "the criterion at another theta")
+    with solved._lock:
+        value = solved.objective.evaluate(solved.theta_map.to_Lambda(theta)).value
+    return value - solved.point.value + solved.estimates.objective
+
+
 def _rows(fit, again) -> FitRows | StatisticsRows | AbsentRows:
     """The rows of the fit, at other estimates."""
     rows, found = fit._rows, again.estimates

@@ -50,7 +50,7 @@ class Diagnostics:
         ----------
         newdata : table of any kind `lmer` takes, or None.
         re : ``"all"`` random effects, ``"none"`` (population), or a list of groups.
-        new_levels : ``"error"``, or ``"population"``: an unseen level has effect 0.
+        new_levels : of unseen levels: ``"error"``, ``"population"``: effect 0, or ``"missing"``: NaN.
         se : also standard errors.
         interval : None, or limits for
             ``"mean"``, the expected response, ``x'beta`` plus the random effects that are predicted;

@@ -11,7 +11,7 @@ from fastlmm_core.inference.satterthwaite import coefficient_df
 from fastlmm_core.results.accessors import Accessors
 from fastlmm_core.results.coefficients import FixedEffects, choose
 from fastlmm_core.results.components import component_frames
-from fastlmm_core.results.criterion import by_criterion
+from fastlmm_core.results.criterion import by_criterion, criterion_at
 from fastlmm_core.results.diagnostics import Diagnostics
 from fastlmm_core.results.export import Exports
 from fastlmm_core.results.facts import MixedFacts
@@ -305,6 +305,24 @@ class LMMResults(FixedEffects, Accessors, Diagnostics, Resampling, Simulation, T
     def df_resid(self) -> int:
         """``nobs - df_modelwc``, as lme4's ``df.residual``."""
         return self.nobs - self.df_modelwc
+
+    def objective(self, theta=None) -> float:
+        """The criterion at ``theta`` (m,), lme4's order; the smallest value is at `theta`, the default.
+
+        -2 log-likelihood, of a REML fit the restricted one, with the fixed effects and sigma that are best
+        there: what lme4's ``devfun`` and MixedModels.jl's ``objective!`` compute.
+
+        Raises
+        ------
+        ValueError : another number of values, or diagonal ones below 0.
+        DataError : the fit has lost its statistics.
+        """
+        at = self.theta if theta is None else np.asarray(theta, float)
+        if at.shape != self.theta.shape or not np.isfinite(at).all():
+            raise ValueError(f"theta has {len(self.theta)} finite values, found {np.shape(theta)}")
+        if (at < self._estimates.theta_lower).any():
+            raise ValueError("diagonal entries of theta are at least 0")
+        return criterion_at(self, at)
 
     def to_ml(self) -> "LMMResults":
         """The same model by maximum likelihood, as lme4's ``refitML``; an ML fit is returned as it is.

@@ -37,7 +37,7 @@ def predict_new(
     beta : (p,), NaN for aliased columns.
     effects : per factor (levels, k); only those in ``factors`` are read.
     factors : indices of the grouping factors that contribute.
-    new_levels : ``"error"``, or ``"population"``: an unseen level contributes 0.
+    new_levels : ``"error"``, ``"population"``: an unseen level contributes 0, or ``"missing"``: NaN.
 
     Raises
     ------
@@ -52,7 +52,8 @@ def predict_new(
         add_random_effects(values, rows.codes[f], rows.atoms, columns, effects[f])
     if rows.offset is not None:
         values += rows.offset
-    for mask in (rows.missing, rows.missing_groups):
+    unseen = [rows.codes[f] < 0 for f in factors] if new_levels == "missing" else []
+    for mask in (rows.missing, rows.missing_groups, *unseen):
         if mask is not None:
             values[mask] = np.nan
     return pd.Series(values, index=rows.index, name="predicted")

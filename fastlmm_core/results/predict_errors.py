@@ -34,8 +34,8 @@ def check_options(interval, level, new_levels, correction=None) -> None:
         raise ValueError(f"interval is one of {', '.join(map(repr, INTERVALS))} or None, found {interval!r}")
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, found {level!r}")
-    if new_levels not in ("error", "population"):
-        raise ValueError(f"new_levels is 'error' or 'population', found {new_levels!r}")
+    if new_levels not in ("error", "population", "missing"):
+        raise ValueError(f"new_levels is 'error', 'population' or 'missing', found {new_levels!r}")
     if correction not in CORRECTIONS:
         known = ", ".join(map(repr, CORRECTIONS))
         raise ValueError(f"correction is one of {known}, found {correction!r}")
@@ -54,9 +54,7 @@ def predict_table(fit, newdata, re, new_levels, interval, level, correction=None
         variance, df = fixed_errors(fit, source, interval)
     if correction is not None:
         variance = variance + CORRECTIONS[correction] * estimation_part(fit, source, factors)
-    if source.missing is not None:
-        variance[source.missing] = np.nan
-    return error_table(mean, variance, df, interval, level)
+    return error_table(mean, np.where(np.isnan(mean), np.nan, variance), df, interval, level)
 
 
 def error_table(mean: pd.Series, variance, df, interval, level) -> pd.DataFrame:
@@ -209,6 +207,8 @@ def predict_given(fit, newdata, given, re, new_levels, interval, level, se):
 
     updated = update(fit._prediction_errors)
     mean = means[0] + updated.shift
+    if new_levels == "missing":
+        mean[_unnamed(spec, sources)] = np.nan
     if not se and interval is None:
         return mean
     noise = residual_part(fit, sources[0], slice(0, sources[0].n), interval)
@@ -219,8 +219,14 @@ def predict_given(fit, newdata, given, re, new_levels, interval, level, se):
     return error_table(mean, variance, df, interval, level)
 
 
+def _unnamed(spec, sources) -> np.ndarray:
+    """Rows (n,) of levels with no rows at all, neither in the fit nor given."""
+    codes = [(new.codes[f], known.codes[f]) for new, known in [sources] for f in range(len(spec.groups))]
+    return np.any([(new < -1) & ~np.isin(new, known) for new, known in codes], axis=0)
+
+
 def _refuse_unnamed(spec, sources, table) -> None:
-    """Levels with no rows at all, neither in the fit nor given."""
+    """DataError naming such levels."""
     for f, group in enumerate(spec.groups):
         new = sources[0].codes[f]
         bad = (new < -1) & ~np.isin(new, sources[1].codes[f])

@@ -30,6 +30,7 @@ from fastlmm_core.inference.solved import SolvedModel
 from fastlmm_core.results.bootstrapped import Bootstrap, as_series, natural_names, natural_values
 from fastlmm_core.results.dropping import drop_table
 from fastlmm_core.results.fitrows import AbsentRows, FitRows
+from fastlmm_core.results.predict import chosen_factors
 from fastlmm_core.results.profiles import Profile, chosen, profile_targets
 from fastlmm_core.results.robust import cluster_codes
 from fastlmm_core.results.summary import ending
@@ -214,6 +215,7 @@ class Resampling:
         progress=None,
         kind: str = "parametric",
         by=None,
+        re="none",
     ) -> Bootstrap:
         """Bootstrap: fit the model to responses drawn from it, or to clusters drawn with replacement.
 
@@ -232,6 +234,8 @@ class Resampling:
         kind : ``"parametric"``, or ``"cluster"``: whole clusters, drawn with replacement.
         by : of the cluster bootstrap: a grouping factor, a column of the data, or labels of the rows used; by
             default the outermost grouping factor.
+        re : of the parametric bootstrap: ``"none"``: new random effects for every replicate; ``"all"``: those
+            that the fit predicts (lme4's ``use.u = TRUE``); a list of groups: theirs as predicted.
 
         Returns
         -------
@@ -245,8 +249,9 @@ class Resampling:
 
         Notes
         -----
-        As lme4's ``bootMer`` (Bates, Maechler, Bolker & Walker 2015) with ``type = "parametric"``, new random
-        effects for every replicate, and the fit's own criterion.  For nested factors a replicate
+        As lme4's ``bootMer`` (Bates, Maechler, Bolker & Walker 2015) with ``type = "parametric"`` and the
+        fit's own criterion.  With predicted effects that stay, which are shrunk, responses vary less than
+        the data did, and rows are drawn.  For nested factors a replicate
         is drawn as its sufficient statistics, which have exactly the distribution that summing
         simulated rows would give, at a cost that does not depend on the number of rows; so it is for
         few crossed random effects, for many rows are drawn.
@@ -259,7 +264,7 @@ class Resampling:
         """
         if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
             raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
-        replicator = self._refitter(kind, by)
+        replicator = self._refitter(kind, by, chosen_factors(re, self._facts.factors))
         jobs = resolve_threads(n_jobs)
         report = reporter(progress)
         if statistic is None:
@@ -284,14 +289,18 @@ class Resampling:
         draws = np.array([missing if one is None else one for one in values])
         return Bootstrap(pd.DataFrame(draws, columns=estimate.index), estimate, failed)
 
-    def _refitter(self, kind: str, by) -> Refitter:
+    def _refitter(self, kind: str, by, stay) -> Refitter:
         solved, has_rows = solved_model(self, "bootstrap"), isinstance(self._rows, FitRows)
         if kind == "parametric":
             if by is not None:
                 raise ValueError("by names the clusters of kind='cluster'; kind is 'parametric'")
-            return Replicator(solved, self._rows.design if has_rows else None)
+            if stay and not has_rows:
+                raise DataError("random effects that stay as predicted need rows to draw; this fit has none")
+            return Replicator(solved, self._rows.design if has_rows else None, stay)
         if kind != "cluster":
             raise ValueError(f"kind is 'parametric' or 'cluster', found {kind!r}")
+        if stay:
+            raise ValueError("re is of kind='parametric': clusters come with their own random effects")
         if not has_rows:
             raise DataError(
                 "the cluster bootstrap needs the rows: statistics by level do not hold the products of fixed "

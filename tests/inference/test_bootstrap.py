@@ -209,3 +209,36 @@ def test_a_bar_on_a_terminal_and_lines_elsewhere(sleep, capsys, monkeypatch):
     fit.bootstrap(250, seed=1, progress=True, n_jobs=1)
     text = sys.stderr.getvalue()
     assert text.endswith("100%\n") and text.count("\r") == 2 and "#" * 40 in text
+
+
+@pytest.mark.parametrize(
+    "name, formula",
+    [("Dyestuff", "Yield ~ 1 + (1 | Batch)"), ("Penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)")],
+)
+def test_random_effects_that_stay(name, formula):
+    """lme4's use.u: refits of responses around the fitted values."""
+    data = flm.load_dataset(name)
+    fit = flm.lmer(formula, data)
+    found = fit.bootstrap(150, seed=1, re="all")
+    responses = fit.simulate(60 if name == "Dyestuff" else 25, seed=2, re="all")
+    rows = np.array([fit._natural(_replicate(fit.refit(responses[column]))) for column in responses])
+    for j, column in enumerate(found.draws):
+        assert stats.ks_2samp(found.draws[column], rows[:, j]).pvalue > 1e-3, column
+    # the intercept's error is that of the residuals alone
+    new = fit.bootstrap(150, seed=1)
+    assert found.draws["Intercept"].std() < 0.6 * new.draws["Intercept"].std()
+    np.testing.assert_array_equal(found.draws, fit.bootstrap(150, seed=1, re="all", n_jobs=2).draws)
+
+
+def test_some_random_effects_that_stay():
+    fit = flm.lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", flm.load_dataset("Penicillin"))
+    found = fit.bootstrap(60, seed=1, re=["sample"])
+    assert found.draws["Intercept"].std() < 0.4 * fit.bootstrap(60, seed=1).draws["Intercept"].std()
+    with pytest.raises(ValueError, match="kind='parametric'"):
+        fit.bootstrap(5, kind="cluster", by="plate", re="all")
+    with pytest.raises(ValueError, match="re is"):
+        fit.bootstrap(5, re="some")
+    summed = flm.plan(fit.formula, flm.load_dataset("Penicillin"))
+    summed = flm.fit(summed.accumulate(flm.load_dataset("Penicillin")))
+    with pytest.raises(flm.DataError, match="rows to draw"):
+        summed.bootstrap(5, re="all")

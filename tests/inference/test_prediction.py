@@ -290,3 +290,24 @@ def test_coverage():
     for interval, found in hits.items():
         slack = 3.5 * np.std(found) / np.sqrt(len(found))
         assert abs(np.mean(found) - 0.95) < slack + 0.01, (interval, np.mean(found))
+
+
+@pytest.mark.parametrize("name", ["slopes", "nested", "crossed"])
+def test_unseen_levels_as_missing(fits, frame, name):
+    fit = fits[name]
+    new = frame.iloc[:4].copy()
+    new.loc[new.index[1], "id"] = "nobody"
+    new.loc[new.index[2], "x"] = np.nan
+    for options in ({}, {"se": True}, {"interval": "observation"}):
+        table = fit.predict(new, new_levels="missing", **options)
+        zero = fit.predict(new, new_levels="population", **options)
+        gone = np.array([False, True, True, False])
+        assert pd.DataFrame(table).isna().all(axis=1).to_numpy().tolist() == gone.tolist()
+        np.testing.assert_array_equal(table[~gone], zero[~gone])
+    # levels that are not asked for, and those that other rows tell about, are not missing
+    assert fit.predict(new.drop(index=new.index[2]), re="none", new_levels="missing").notna().all()
+    seen = frame.iloc[[1]].assign(id="nobody", y=3.0)
+    told = fit.predict(new, condition_on=seen, new_levels="missing", se=True)
+    assert told["se"].isna().tolist() == [False, False, True, False]
+    other = fit.predict(new.assign(id="somebody"), condition_on=seen, new_levels="missing")
+    assert other.isna().all()

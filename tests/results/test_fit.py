@@ -5,8 +5,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from oracle.marginal import MODELS, Dense, dense_model, unbalanced
 from reference.loader import case, data
 from scipy import stats
+from scipy.linalg import block_diag
 
 import fastlmm_core as flm
 
@@ -278,3 +280,32 @@ def test_some_rows_of_intervals():
     assert list(fit.conf_int(method="boot", which="sigma", nsim=20, seed=1).index) == ["sigma"]
     with pytest.raises(ValueError, match="no parameter 'Day'"):
         fit.conf_int(which="Day")
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("name", ["slopes", "nested", "crossed", "weighted"])
+def test_criterion_at_other_theta(name, reml):
+    formula, weights = MODELS[name]
+    fit = flm.lmer(formula, unbalanced(), weights=weights, reml=reml)
+    assert fit.objective() == pytest.approx(-2 * fit.llf, rel=1e-12)
+    theta, dense = np.abs(fit.theta) * 1.3 + 0.1, dense_model(fit)
+    blocks, start = [], 0
+    for term in fit._facts.terms:
+        q = len(term.names)
+        L = np.zeros((q, q))
+        L.T[np.triu_indices(q)] = theta[start : start + q * (q + 1) // 2]
+        start += q * (q + 1) // 2
+        blocks.append(np.kron(np.eye(fit.ngroups[fit._facts.factors[term.factor]]), L @ L.T))
+    there = Dense(dense.X, dense.y, dense.Z, block_diag(*blocks), dense.w, 1.0)
+    n, p = dense.X.shape
+    N, r2 = n - p if reml else n, dense.y @ there.P @ dense.y
+    expected = np.linalg.slogdet(there.V0)[1] + N * (1 + np.log(2 * np.pi * r2 / N))
+    expected -= np.linalg.slogdet(there.Q)[1] if reml else 0.0
+    assert fit.objective(theta) == pytest.approx(expected, rel=1e-10)
+    assert fit.objective(theta) > fit.objective()
+    fit.predict(se=True)  # what comes after is at the optimum again
+    assert fit.objective() == pytest.approx(-2 * fit.llf, rel=1e-12)
+    with pytest.raises(ValueError, match=f"{len(fit.theta)} finite values"):
+        fit.objective([1.0] * 9)
+    with pytest.raises(ValueError, match="at least 0"):
+        fit.objective(-theta)
