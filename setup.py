@@ -145,6 +145,7 @@ def flags():
     debug, sanitize, coverage = switch("DEBUG"), switch("SANITIZE"), switch("COVERAGE")
     level = "-O0" if coverage else "-O1" if debug or sanitize else "-O3"
     compile_flags = ["-std=c11", level, *compile_flags]
+    compile_flags += ["-fno-math-errno"]  # or eight square roots are taken one by one
     compile_flags += ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
     if debug or sanitize or coverage:
         compile_flags += ["-g", "-DFLM_DEBUG=1"]

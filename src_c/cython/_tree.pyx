@@ -21,6 +21,10 @@ cdef extern from "flm_tree.h" nogil:
         int k
         int u
         const double *pack
+        const double *R
+        flm_index ld
+        const int64_t *z
+        const int64_t *xy
     flm_index flm_levels_pack_size(flm_index levels, int k, int u)
     flm_status flm_levels_pack(flm_index levels, int k, int u, flm_index ld, const double *R,
                                const int64_t *z, const int64_t *xy, double *pack, double *within,
@@ -57,6 +61,10 @@ cdef extern from "flm_tree.h" nogil:
 
 MAX_DEPTH = FLM_MAX_DEPTH
 
+cdef enum:
+    SMALL_PACK = 1 << 18  # numbers: 2 MB, which stay in a cache
+    READINGS = 8  # more than most searches take; then packing has cost about as much
+
 
 cdef int refuse(flm_status status, flm_index level, str where) except -1:
     """The exception of a status other than FLM_OK."""
@@ -82,43 +90,73 @@ cdef int check_shape(bint right, str what) except -1:
 
 
 cdef class Levels:
-    """The packed levels of one grouping factor.
+    """The levels of one grouping factor, reduced.
 
     R (levels, k, columns) float64, z (k,) and xy (u,) int64 positions in its
-    last axis.  ``within`` (u, u) is what the levels explain of ``C[xy, xy]`` when
-    T is infinite.
+    last axis; R must not change.  ``within`` (u, u) is what the levels explain of
+    ``C[xy, xy]`` when T is infinite.  ``readings`` sweeps reduce R anew before it is
+    packed; by default none where it is small, else as many as most searches take.
     """
 
     cdef flm_levels self
+    cdef const double[:, :, ::1] R
+    cdef const int64_t[::1] z
+    cdef const int64_t[::1] xy
     cdef readonly object pack
     cdef readonly object within
+    cdef int readings
 
     def __init__(self, const double[:, :, ::1] R not None, const int64_t[::1] z not None,
-                 const int64_t[::1] xy not None, int n_threads):
+                 const int64_t[::1] xy not None, int n_threads, int readings=-1):
         cdef int k = <int> z.shape[0], u = <int> xy.shape[0]
-        cdef flm_index levels = R.shape[0], level = -1
+        cdef flm_index levels = R.shape[0]
         check_shape(levels > 0 and k > 0 and u > 0 and R.shape[1] == k, "R")
         check_columns(z, R.shape[2])
         check_columns(xy, R.shape[2])
-        cdef flm_index size = flm_levels_pack_size(levels, k, u)
-        memory = np.empty(size + 8)
-        skip = (-memory.ctypes.data // 8) % 8
-        self.pack = memory[skip : skip + size]
+        self.R, self.z, self.xy = R, z, xy
+        self.self = flm_levels(levels, k, u, NULL, &R[0, 0, 0], R.shape[2], &z[0], &xy[0])
+        self.pack = None
         self.within = np.empty((u, u))
-        cdef double[::1] pack = self.pack
+        if readings < 0:
+            readings = 0 if flm_levels_pack_size(levels, k, u) <= SMALL_PACK else READINGS
+        self.readings = readings
+        self.reduce(readings == 0, n_threads)
+
+    cdef int reduce(self, bint keep, int n_threads) except -1:
+        """Sum E'E, and look whether all is finite; ``keep``: with La and E of every level."""
+        cdef flm_levels *own = &self.self
+        cdef flm_index level = -1
+        cdef double *pack = NULL
+        cdef double[::1] view
         cdef double[:, ::1] within = self.within
         cdef flm_status status
+        if keep:
+            memory = np.empty(flm_levels_pack_size(own.levels, own.k, own.u) + 8)
+            skip = (-memory.ctypes.data // 8) % 8
+            view = memory[skip:]
+            pack = &view[0]
+            self.pack = memory
         with nogil:
-            status = flm_levels_pack(levels, k, u, R.shape[2], &R[0, 0, 0], &z[0], &xy[0], &pack[0],
+            status = flm_levels_pack(own.levels, own.k, own.u, own.ld, own.R, own.z, own.xy, pack,
                                      &within[0, 0], &level, n_threads)
         if status != FLM_OK:
             refuse(status, level, "")
-        self.self = flm_levels(levels, k, u, &pack[0])
+        own.pack = pack
+        return 0
+
+    cdef int read(self, int n_threads) except -1:
+        """To be called before a sweep."""
+        if self.self.pack == NULL:
+            if self.readings == 0:
+                self.reduce(True, n_threads)
+            self.readings -= 1
+        return 0
 
     def sweep(self, const double[:, ::1] Lambda not None, int n_threads):
         """log|V0|, between (u, u), F (k, k), GG (k, k, u, u)."""
         cdef Py_ssize_t k = self.self.k, u = self.self.u
         check_shape(Lambda.shape[0] == k and Lambda.shape[1] == k, "Lambda")
+        self.read(n_threads)
         out = np.empty(u * u + k * k + k * k * u * u)
         cdef double[::1] sums = out
         cdef double *between = &sums[0]
@@ -141,6 +179,7 @@ cdef class Levels:
         check_shape(Lambda.shape[0] == k and Lambda.shape[1] == k, "Lambda")
         check_shape(Q.shape[0] == u - 1 and Q.shape[1] == u - 1, "Q")
         check_shape(v.shape[0] == u, "v")
+        self.read(n_threads)
         out = np.empty((3, m, m))
         cdef double[:, :, ::1] sums = out
         cdef const double *q = &Q[0, 0] if u > 1 else NULL

@@ -9,7 +9,8 @@
  *   G_i = Z_i'V0^-1 Y = La N_i^-1 E_i      F_i = Z_i'V0^-1 Z_i = La N_i^-1 La'
  *
  * No term cancels, whatever the size of T, and T = 0 is nothing special.
- * (La, E) is packed once, eight levels side by side.
+ * (La, E) is packed once, eight levels side by side; or found again by every sweep,
+ * with the same bits, which takes a quarter longer and no memory.
  */
 #ifndef FLM_TREE_H
 #define FLM_TREE_H
@@ -21,14 +22,17 @@
 typedef struct {
     flm_index levels;
     int k, u;
-    const double *pack; /* flm_levels_pack_size doubles, 64-byte aligned */
+    const double *pack; /* flm_levels_pack_size doubles, 64-byte aligned; or NULL, and from here on: */
+    const double *R;    /* levels x k x ld */
+    flm_index ld;
+    const int64_t *z, *xy; /* k and u columns of R */
 } flm_levels;
 
 /* Doubles needed for `pack`. */
 flm_index flm_levels_pack_size(flm_index levels, int k, int u);
 
 /* R (levels x k x ld): its columns z (k) against itself and columns xy (u).
- * Writes pack and within (u x u) = sum E_i'E_i.  *level is the first offender on
+ * Writes pack, unless it is NULL, and within (u x u) = sum E_i'E_i.  *level is the first offender on
  * FLM_BAD_ARGUMENT (not finite) or FLM_NOT_POSITIVE (A_i not a Gram matrix). */
 flm_status flm_levels_pack(flm_index levels, int k, int u, flm_index ld, const double *R, const int64_t *z,
                            const int64_t *xy, double *pack, double *within, flm_index *level, int n_threads);

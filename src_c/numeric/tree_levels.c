@@ -5,19 +5,15 @@
  * small matrices in registers.  Work is cut into chunks that do not depend on the
  * number of threads, and their sums are added in chunk order.
  */
-#include "flm_lanes.h"
-#include "flm_tree.h"
+#include "tree_reduce.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define MAX_CHUNKS 32
 #define PACKS_PER_CHUNK 64
 #define BATCH 4 /* packs added to the sums together: a fourth of the traffic */
 
-/* index of (i, j), j <= i, in a row-major lower triangle, and its size */
-#define LOWER(i, j) ((i) * ((i) + 1) / 2 + (j))
+/* entries of a triangle */
 #define TRIANGLE(m) ((m) * ((m) + 1) / 2)
 #define WIDE(m) ((flm_index)(m) * ((flm_index)(m) + 1) / 2)
 
@@ -257,13 +253,14 @@ FLM_INLINE flm_status run_chunk(const int k, task *job, flm_index first, flm_ind
     const flm_levels *self = job->levels;
     const int u = self->u;
     const flm_index stride = records_in_pack(k, u), n_sums = lane_sums(job->kind, k, u);
-    void *memory = malloc((size_t)(n_sums + wide_size(k, u) + (small ? 0 : small_size(k)) + 1) * FLM_ALIGN);
+    const flm_index reduced = self->pack ? 0 : stride + k * self->ld; /* a pack and its tail */
+    void *memory = malloc((size_t)(n_sums + wide_size(k, u) + reduced + (small ? 0 : small_size(k)) + 1) * FLM_ALIGN);
     if (!memory)
         return FLM_NO_MEMORY;
     flm_lanes *sum = aligned(memory);
-    flm_lanes *wide = sum + n_sums;
+    flm_lanes *wide = sum + n_sums, *own = wide + wide_size(k, u);
     if (!small)
-        small = wide + wide_size(k, u);
+        small = own + reduced;
     const flm_index ku = (flm_index)k * u, all = BATCH * ku;
     const workspace batch = {.Y = small,
                              .L = small + k * k,
@@ -280,7 +277,12 @@ FLM_INLINE flm_status run_chunk(const int k, task *job, flm_index first, flm_ind
     flm_product_start(&det);
     memset(sum, 0, (size_t)n_sums * FLM_ALIGN);
     for (flm_index pack = first; pack < last; pack++) {
-        const flm_lanes *La = (const flm_lanes *)self->pack + pack * stride;
+        const flm_lanes *La = self->pack ? (const flm_lanes *)self->pack + pack * stride : own;
+        if (!self->pack) {
+            flm_bits infinite, negative; /* there were none when the sums were looked at first */
+            reduce_pack(k, self, pack_of_levels(self, pack * FLM_LANES, (double *)(own + stride)), own, &infinite,
+                        &negative);
+        }
         if (job->kind == SWEEP) {
             const flm_index slot = (pack - first) % BATCH * ku;
             w.W = batch.W + slot;
@@ -357,32 +359,46 @@ static flm_status run(task *job, flm_index first, flm_index last, double *sums)
     }
 }
 
+/* Which of the eight levels of a pack has a bad pivot: one level, seven empty ones. */
+static int bad_lane(const task *job, const double *pack, double *lane, flm_index stride, double *sums)
+{
+    flm_levels one = *job->levels;
+    task alone = *job;
+    alone.levels = &one;
+    one.pack = lane;
+    int l = 0;
+    for (; l < FLM_LANES - 1; l++) {
+        memset(lane, 0, (size_t)stride * sizeof(double));
+        for (flm_index e = l; e < stride; e += FLM_LANES)
+            lane[e] = pack[e];
+        if (run(&alone, 0, 1, sums) != FLM_OK)
+            break;
+    }
+    return l;
+}
+
 /* First level of [first, last) whose N_i has a bad pivot: one pack at a time. */
 static flm_index find_bad(task *job, flm_index first, flm_index last, double *sums)
 {
-    flm_levels one = *job->levels;
-    const flm_index stride = records_in_pack(one.k, one.u) * FLM_LANES;
-    for (flm_index pack = first; pack < last; pack++)
-        if (run(job, pack, pack + 1, sums) != FLM_OK) {
-            double *copy = malloc((size_t)(stride + FLM_LANES) * sizeof(double));
-            if (!copy)
-                return pack * FLM_LANES;
-            task alone = *job;
-            double *lane = aligned(copy);
-            alone.levels = &one;
-            one.pack = lane;
-            int l = 0;
-            for (; l < FLM_LANES - 1; l++) { /* one level, seven empty ones */
-                memset(lane, 0, (size_t)stride * sizeof(double));
-                for (flm_index e = l; e < stride; e += FLM_LANES)
-                    lane[e] = job->levels->pack[pack * stride + e];
-                if (run(&alone, 0, 1, sums) != FLM_OK)
-                    break;
-            }
-            free(copy);
-            return pack * FLM_LANES + l;
-        }
-    return -1;
+    const flm_levels *self = job->levels;
+    const flm_index stride = records_in_pack(self->k, self->u) * FLM_LANES;
+    flm_index pack = first;
+    while (pack < last && run(job, pack, pack + 1, sums) == FLM_OK)
+        pack++;
+    flm_index level = pack * FLM_LANES;
+    const flm_index left = self->levels - level;
+    void *memory = pack < last ? malloc((size_t)(2 * stride + self->u * self->u + FLM_LANES) * sizeof(double)) : NULL;
+    if (!memory)
+        return pack < last ? level : -1;
+    double *found = aligned(memory), *lane = found + stride;
+    if (self->pack)
+        memcpy(found, self->pack + pack * stride, (size_t)stride * sizeof(double));
+    else
+        flm_levels_pack(left < FLM_LANES ? left : FLM_LANES, self->k, self->u, self->ld,
+                        self->R + level * self->k * self->ld, self->z, self->xy, found, lane + stride, &level, 1);
+    level = pack * FLM_LANES + bad_lane(job, found, lane, stride, sums);
+    free(memory);
+    return level;
 }
 
 /* All chunks; job->sums[0 .. n_sums) becomes the total. */

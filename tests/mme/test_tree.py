@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from oracle.dense import DenseEngine, statistics
 
+from fastlmm_core._kernels._tree import Levels
 from fastlmm_core.errors import ModelError, NumericalError
 from fastlmm_core.mme.tree import NestedEngine, OneFactorEngine, TreeEngine
 
@@ -256,6 +257,46 @@ def test_statistics_not_finite(sizes):
     C[0, cp.y] = np.inf
     with pytest.raises(NumericalError):
         TreeEngine(replace(cp, C=C), np.arange(3))
+
+
+@pytest.mark.parametrize("levels", [3, 16, 29])
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_levels_reduced_in_every_sweep_have_the_same_bits(k, levels):
+    """As levels that are packed once; and those that are packed after some sweeps."""
+    rng = np.random.default_rng(k)
+    cp = statistics(*problem(k, sizes=((levels, k),))[:3])
+    R, z, xy = cp.R[0], np.asarray(cp.z[0], np.int64), np.append(cp.x, cp.y).astype(np.int64)
+    R[1] = 0.0  # a level without rows
+    u = len(xy)
+    packed, never, later = (Levels(R, z, xy, 1, readings) for readings in (0, 100, 3))
+    assert packed.pack is not None and never.pack is None
+    Q, v = np.eye(u - 1) + 0.1, rng.normal(size=u)
+    for sweep in range(3):
+        Lambda = random_lambda(rng, k)
+        assert (later.pack is None) == (sweep < 2)
+        expected = [*packed.sweep(Lambda, 1), packed.second(Lambda, Q, v, 1), packed.effects(Lambda, v, 1)]
+        for found in (never, later):
+            got = [*found.sweep(Lambda, 1), found.second(Lambda, Q, v, 1), found.effects(Lambda, v, 1)]
+            for a, b in zip(got, expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+    for found in (never, later):
+        np.testing.assert_array_equal(found.within, packed.within)
+
+
+@pytest.mark.parametrize("readings", [0, 5])
+@pytest.mark.parametrize("level", [0, 13, 18])
+def test_the_failing_level_is_named_however_it_was_reduced(level, readings):
+    cp = statistics(*problem(16, sizes=((19, 2),))[:3])
+    z, xy = np.asarray(cp.z[0], np.int64), np.append(cp.x, cp.y).astype(np.int64)
+    for place, value in (((0, z[0]), -5.0), ((0, z[0]), np.nan), ((1, xy[-1]), np.inf)):
+        R = cp.R[0].copy()
+        R[level][place] = value
+        with pytest.raises(NumericalError, match=f"level {level} "):
+            Levels(R, z, xy, 1, readings)
+    R = cp.R[0].copy()
+    R[level] *= 1e303
+    with pytest.raises(NumericalError, match=f"level {level} "):
+        Levels(R, z, xy, 1, readings).sweep(np.eye(2), 1)
 
 
 def test_the_failing_level_is_named():
