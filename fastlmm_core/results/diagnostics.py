@@ -8,6 +8,7 @@ from fastlmm_core.inference.kackar_harville import kackar_harville
 from fastlmm_core.inference.prediction import VariedErrors, prediction_errors
 from fastlmm_core.inference.robust import KINDS
 from fastlmm_core.results import compare, predict_errors, reliability, residual_kinds, robust
+from fastlmm_core.results.autocorrelation import autocorrelation
 from fastlmm_core.results.check import Check, check_fit
 from fastlmm_core.results.coefficients import choose
 from fastlmm_core.results.influence import Influence
@@ -246,6 +247,35 @@ class Diagnostics:
         """
         values = choose(kind, residual_kinds.KINDS, "kind of residual")(self)
         return self._rows.series(values, "resid" if kind == "response" else f"resid_{kind}")
+
+    def acf(
+        self, by=None, order=None, max_lag: int | None = None, kind: str = "pearson", level: float = 0.95
+    ) -> pd.DataFrame:
+        """Autocorrelation of the residuals within groups.
+
+        Parameters
+        ----------
+        by : grouping factor, column of the data, or labels of the rows used; by default the factor with the
+            most levels.
+        order : column, or values by the rows used, that say which row comes before which; by default as
+            they are.
+        max_lag : by default ``10 log10(nobs)``, at most what the longest group has.
+        kind : of residuals, see `residuals`.  Conditional ones are correlated a little, negatively, if the
+            model holds; ``"cluster"`` ones are not.
+        level : of ``limit``.
+
+        Returns
+        -------
+        DataFrame
+            By ``lag``: ``acf``, the number ``n`` of pairs, and ``limit``: beyond it an autocorrelation of
+            independent residuals lies with probability ``1 - level``.
+
+        Notes
+        -----
+        As ``ACF`` of R's nlme (Pinheiro & Bates 2000, section 5.3.3).  Models with correlated residuals
+        cannot be fitted here; a random slope in time often takes up what is found.
+        """
+        return autocorrelation(self, by, order, max_lag, kind, level)
 
     def check(self) -> Check:
         """What to look at before believing the fit; print it, or take its ``frame``.

@@ -173,6 +173,26 @@ class Testing:
         frame = pd.DataFrame(rows, columns=columns, index=pd.Index([name for name, _ in found], name="term"))
         return frame.astype({"num_df": int}) if frame["num_df"].notna().all() else frame
 
+    def hypotheses(self, type=3) -> dict[str, pd.DataFrame]:
+        """What `anova` tests: per term L (c, p) with coefficients as columns, the hypothesis ``L beta = 0``.
+
+        Parameters
+        ----------
+        type : as for `anova`.
+
+        Returns
+        -------
+        dict : term -> DataFrame, which `contrast` takes; lmerTest's ``show_tests``.
+        """
+        number = type_number(type)
+        found = term_hypotheses(number, self._spec, self._kept, self._triangle, lambda: self._representative)
+        tables = {}
+        for name, L in found:
+            full = np.zeros((len(L), len(self._names)))
+            full[:, self._kept] = L
+            tables[name] = pd.DataFrame(full, columns=list(self._names))
+        return tables
+
     def _triangle(self) -> np.ndarray:
         """R with ``R'R = X'X`` of the kept columns, which types I and II are about (as in lmerTest)."""
         solved, rows = self._solved, self._rows

@@ -154,3 +154,21 @@ def test_what_cannot_be_asked():
         fit.anova(ddf="none")
     empty = flm.lmer("angle ~ 1 + (1 | replicate)", data("cake")).anova()
     assert empty.empty and list(empty.columns) == ["sum_sq", "mean_sq", "num_df", "den_df", "F", "p"]
+
+
+@pytest.mark.parametrize("type", [1, 2, 3])
+def test_hypotheses_are_what_is_tested(type):
+    cake = flm.load_dataset("cake").iloc[:-9]
+    mixed = flm.lmer("angle ~ recipe * temp + (1 | recipe:replicate)", cake)
+    for fit in (mixed, flm.lm("angle ~ recipe * temp", cake)):
+        table, tests = fit.anova(type=type), fit.hypotheses(type)
+        assert list(tests) == list(table.index)
+        for term, L in tests.items():
+            found = fit.contrast(L, joint=True).iloc[0]
+            assert [found["F"], found["den_df"]] == pytest.approx(table.loc[term, ["F", "den_df"]].tolist())
+    # lmerTest's show_tests on the complete data
+    fit = flm.lmer("angle ~ recipe * temp + (1 | recipe:replicate)", flm.load_dataset("cake"))
+    if type == 1:
+        expected = [[0, 1, -0.5, 0, 200, -100], [0, 0, 1, 0, 0, 200]]
+        np.testing.assert_allclose(fit.hypotheses(1)["recipe"], expected, atol=1e-9)
+    np.testing.assert_allclose(fit.hypotheses(3)["temp"], [[0, 0, 0, 1, 1 / 3, 1 / 3]], atol=1e-9)
