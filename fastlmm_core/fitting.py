@@ -9,9 +9,9 @@ from time import perf_counter
 
 import numpy as np
 
-from fastlmm_core.criterion.profiled import ProfiledObjective
+from fastlmm_core.criterion.profiled import NO_RESIDUAL, ProfiledObjective
 from fastlmm_core.crossprod.rank import check_rank
-from fastlmm_core.errors import ModelError, NumericalError, RankWarning, advise
+from fastlmm_core.errors import DataWarning, ModelError, NumericalError, RankWarning, advise
 from fastlmm_core.inference.estimates import FixedCoordinates, build_estimates
 from fastlmm_core.inference.solved import SolvedModel
 from fastlmm_core.mme.choose import choose_engine
@@ -19,6 +19,9 @@ from fastlmm_core.mme.covariance import TermBlock, ThetaMap
 from fastlmm_core.optimize.control import Control
 from fastlmm_core.optimize.driver import minimize
 from fastlmm_core.results.facts import MixedFacts, Term
+
+FEW_DIGITS = 1e-9
+"""Share of the residuals in y'Wy below which their variance has 6 digits or fewer."""
 
 STAGES = ("frame", "design", "cross-products", "optimise", "inference")
 
@@ -66,14 +69,15 @@ def solve(products, standardization, layout, kept, names, *, reml, start, contro
         engine = _engine(products, kept, control, threads)
         blocks = [TermBlock(*place) for place in layout.term_slices]
         theta_map = ThetaMap(blocks, layout.k, standardization.z_maps)
-        objective = ProfiledObjective(engine, products.n, bool(reml), products.sum_log_weights)
+        total = float(products.C[products.y, products.y])
+        objective = ProfiledObjective(engine, products.n, bool(reml), products.sum_log_weights, total=total)
         optimum = _minimize(objective, theta_map, start, control, names)
     with clock("inference"):
         fixed = fixed_coordinates(standardization, kept)
         estimates = build_estimates(
             optimum.point, optimum.theta, theta_map, bool(reml), products.n, products.sum_log_weights, fixed
         )
-        _check_residual(optimum.point.r2, products)
+        _check_residual(optimum.point.r2 / total, optimum.certificate.converged)
         solved = SolvedModel(objective, optimum.point, theta_map, estimates, fixed, products)
     return solved, optimum.certificate
 
@@ -139,12 +143,19 @@ def _minimize(objective, theta_map, start, control, names):
         raise ModelError(f"the model cannot be fitted to these data: {error}") from error
 
 
-def _check_residual(r2: float, products) -> None:
-    """An exact fit leaves rounding errors for a residual variance."""
-    if not r2 > 1e-13 * products.C[products.y, products.y]:
+def _check_residual(share: float, converged: bool) -> None:
+    """``share`` of the residuals in y'Wy: an exact fit leaves rounding errors, else few digits."""
+    if not share > 1e-13:
         raise ModelError(
-            "the residual variance is zero: the fixed and random effects fit the response exactly; was it "
-            "computed from columns of the formula?"
+            f"{NO_RESIDUAL}, to the accuracy of sums of squares; was it computed from columns of the "
+            "formula? If not, subtract what is known of it, as its mean or the prediction of a first fit"
+        )
+    if converged and share < FEW_DIGITS:
+        advise(
+            f"the residuals are {share**0.5:.0e} of the response, and sums of squares keep about "
+            f"{max(int(np.log10(share / 1e-15)), 1)} digits of their variance: subtract what is known of the "
+            "response, as its mean or the prediction of a first fit",
+            DataWarning,
         )
 
 

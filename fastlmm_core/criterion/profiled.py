@@ -24,6 +24,7 @@ from fastlmm_core.errors import ModelError, NumericalError
 from fastlmm_core.mme.engine import Engine
 
 EPS = float(np.finfo(float).eps)
+NO_RESIDUAL = "the residual variance is zero: the fixed and random effects fit the response exactly"
 
 
 @dataclass(eq=False, slots=True)
@@ -72,13 +73,20 @@ class ProfiledObjective:
     reml : REML criterion if true, deviance (-2 log-likelihood) otherwise.
     sum_log_weights : sum of the logarithms of the prior weights.
     constant : added to every value, e.g. to undo the scales of X and y.
+    total : ``y'Wy``, of which r2 is what is left after cancellation; None where it is not known.
 
     ``n_values`` and ``n_gradients`` count evaluations; ``work`` is the rough cost
     of one in flops.
     """
 
     def __init__(
-        self, engine: Engine, n: int, reml: bool, sum_log_weights: float = 0.0, constant: float = 0.0
+        self,
+        engine: Engine,
+        n: int,
+        reml: bool,
+        sum_log_weights: float = 0.0,
+        constant: float = 0.0,
+        total: float | None = None,
     ):
         self.engine = engine
         self.n, self.p, self.reml = n, engine.p, reml
@@ -89,14 +97,21 @@ class ProfiledObjective:
                 "numbers that were read as text give a column per value"
             )
         self.constant = constant - sum_log_weights
+        self.total = total or 0.0
         self.n_values = 0
         self.n_gradients = 0
         self._last: Point | None = None
+        self.mean_products: list[np.ndarray] | None = None  # kept by `optimize.start`
+        self.unmatched: list[np.ndarray] | None = None
         self.work = gradient_work(engine)
 
     def rounding(self, value: float) -> float:
         """Size of the rounding noise in ``value``."""
         return 10 * EPS * max(abs(value), self.N)
+
+    def cancellation(self, r2: float) -> float:
+        """Size of the error in ``N log r2`` that the rounding of y'Wy leaves."""
+        return EPS * self.N * self.total / r2
 
     def evaluate(self, Lambda: list[np.ndarray]) -> Point:
         """The objective at Lambda (per factor k x k lower triangular).
@@ -114,8 +129,7 @@ class ProfiledObjective:
         s_yy = S[p, p]
         if info == p + 1 or (info == 0 and not R[p, p] ** 2 > 4 * EPS * s_yy):
             raise NumericalError(
-                "the residual variance is zero: the fixed and random effects fit the response "
-                "exactly; was it computed from columns of the formula?"
+                f"{NO_RESIDUAL}; was it computed from columns of the formula?"
             )
         if info != 0 or not isfinite(logdet_V0):
             raise NumericalError("X'V^-1 X is not positive definite at this covariance")

@@ -1,5 +1,6 @@
 """Which engine for which structure; the only place that decides."""
 
+from functools import partial
 from typing import Any
 
 from fastlmm_core.crossprod.statistics import CrossProducts
@@ -9,6 +10,7 @@ from fastlmm_core.mme.engine import Engine
 from fastlmm_core.mme.forecast import forecast, nested_reason, scout_seconds
 from fastlmm_core.mme.moment_start import moment_ratios
 from fastlmm_core.mme.tree import TreeEngine
+from fastlmm_core.mme.unmatched import unmatched_means
 
 SMALL = 300
 """Columns of the Schur complement up to which the dense one takes a millisecond and nothing is counted."""
@@ -58,6 +60,7 @@ def choose_engine(cp: CrossProducts, keep, *, engine: str = "auto", n_threads: i
     else:
         chosen, reason = _crossed(cp, keep, engine, n_threads)
         chosen.moment_ratios = lambda: moment_ratios(cp, keep)
+    chosen.unmatched = partial(unmatched_means, cp, keep)
     chosen.reason = reason if engine == "auto" else f"asked for; {reason}"
     return chosen
 

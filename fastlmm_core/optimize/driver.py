@@ -34,6 +34,7 @@ from fastlmm_core.optimize.start import (
     n_effects,
     shares_factor,
     starting_factors,
+    unmatched,
     wanted_starts,
 )
 
@@ -86,6 +87,7 @@ class _Search:
     converged: bool = False
     reason: str = ""
     iterations: int = 0
+    slow: int = 0  # steps in a row that left much of what was to gain
 
     @property
     def noise(self) -> float:
@@ -185,7 +187,8 @@ def _settled(first: _Search) -> bool:
     objective, chart = first.objective, first.chart
     interior = all(term.rank == b.q for term, b in zip(chart.layout.terms, chart.map.blocks, strict=True))
     certain = first.converged and interior and first.min_eigenvalue > 0.0
-    return certain and not shares_factor(chart.map) and not few_data(objective, chart.map)
+    certain = certain and not shares_factor(chart.map) and not few_data(objective, chart.map)
+    return certain and not unmatched(objective, chart.map)
 
 
 def _search(objective, theta_map, factors, control, known: _Search | None = None) -> _Search:
@@ -203,12 +206,14 @@ def _search(objective, theta_map, factors, control, known: _Search | None = None
                 break
             if search.iterations >= control.max_iter:
                 search.reason = f"no convergence in {control.max_iter} iterations"
+                if search.decrement < WORST_NOISE and _is_noise(search):
+                    _stop(search, "no decrease beyond rounding error")
                 break
     except KeyboardInterrupt:
         search.converged, search.reason = False, INTERRUPTED
     except NumericalError as error:
         search.converged, search.reason = False, str(error)
-    if search.vanishing and search.reason != INTERRUPTED:
+    if saturated and search.vanishing and search.reason != INTERRUPTED:
         search.reason = SATURATED
     return search
 
@@ -234,11 +239,18 @@ def _iterate(search: _Search) -> bool:
         length = _try_boundary(search, step) or _line_search(search, step)
     search.trace.append(Step(point.value, search.decrement, length))
     if length == 0.0:
-        if search.rounding_bound or search.decrement <= min(10.0 * _measured_noise(search), WORST_NOISE):
+        if search.rounding_bound or _is_noise(search):
             return _stop(search, "no decrease beyond rounding error")
         search.reason = "line search found no decrease"
         return True
     return False
+
+
+def _is_noise(search: _Search) -> bool:
+    """Whether what is left to gain is within the error of the values compared."""
+    if search.decrement <= search.objective.cancellation(search.point.r2):
+        return True
+    return search.decrement <= min(10.0 * _measured_noise(search), WORST_NOISE)
 
 
 def _measured_noise(search: _Search) -> float:
@@ -276,8 +288,9 @@ def _step(search: _Search, model: Quadratic) -> np.ndarray:
             search.decrement, search.min_eigenvalue = 0.0, float("nan")
             return np.zeros(0)
     slow = not decrement < previous / 30
-    cheap = search.objective.work <= CHEAP and not model.exact and not model.released
-    if cheap and slow and search.floor < decrement < 1e-2:
+    search.slow = search.slow + 1 if decrement > 0.1 * previous else 0
+    cheap = search.objective.work <= CHEAP or search.slow > len(model.g)  # about what differences cost
+    if cheap and slow and not model.exact and not model.released and search.floor < decrement < 1e-2:
         model.H = differenced(search.objective, search.chart, model)
         step, decrement, low, vector, worst = descent(model.g, model.H)
         model.exact = True

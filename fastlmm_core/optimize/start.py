@@ -37,9 +37,13 @@ models with 3 columns on 6 levels; none of 300 models with more levels had a sec
 AMPLE = (1e5, 100.0)
 """``T a`` of ample starts, a the smallest eigenvalue of the mean of A_i = Z_i'Z_i."""
 MOST_STARTS = 8
+ALL_AMPLE = 3
+"""The first start after those with ample variances of every term."""
 ROWS_PER_EFFECT = 4
 """Below it second minima were seen away from the boundary, and below half of it most of them."""
 SMALL_SD = 0.1
+TELLING = 10.0
+"""``n r^2`` of a mean that is no fixed effect, from which an expensive search is repeated for it."""
 COLLINEAR = 0.1
 """Smallest eigenvalue, unit diagonal, of the mean of A_i below which terms of a factor compete."""
 
@@ -47,24 +51,42 @@ COLLINEAR = 0.1
 def wanted_starts(objective: ProfiledObjective, theta_map: ThetaMap) -> int:
     """How many starts, where the surface may have several minima and a search costs little.
 
-    One term: four where it has about as many covariance parameters as levels, two where there are
-    few levels and few rows to each, else one.  Several terms: eight with two rows or
-    fewer to a random effect, four with few rows or where they share a factor, else two, of which
-    the first may be enough.  A search that is expensive is repeated only where terms of one
-    factor compete.
+    One term: four where it has about as many covariance parameters as levels, eight where there are
+    few levels and the mean of its effects is no fixed effect, two where there are few levels and few
+    rows to each, else one.  Several terms: eight with two rows or fewer to a random effect or where
+    the mean of some is no fixed effect, four with few rows or where they share a factor, else two, of
+    which the first may be enough.  A search that is expensive is repeated only where terms of one
+    factor compete, and for each term that may take the place of a fixed effect.
     """
     if theta_map.n_theta < 2:
         return 1
+    beyond = unmatched(objective, theta_map)
     if objective.work > SMALL_WORK:
-        return 3 if _compete(objective, theta_map) else 1
+        each = len(beyond) if len(theta_map.k) > 1 else 0
+        return each + (ALL_AMPLE if _compete(objective, theta_map) else 1)
+    few_levels = min(objective.engine.levels) <= FEW_LEVELS
+    if beyond and (len(theta_map.blocks) > 1 or few_levels):
+        return MOST_STARTS
     if len(theta_map.blocks) == 1:
         if crowded(objective, theta_map):
             return 4
-        few_levels = min(objective.engine.levels) <= FEW_LEVELS
         return 2 if few_levels and few_data(objective, theta_map) else 1
     if 2 * n_effects(objective, theta_map) > objective.n:
         return MOST_STARTS
     return 4 if shares_factor(theta_map) or few_data(objective, theta_map) else 2
+
+
+def unmatched(objective: ProfiledObjective, theta_map: ThetaMap) -> list[int]:
+    """Terms with random effects whose mean is no fixed effect (`unmatched_means`).
+
+    Where a search is expensive, those of which it would explain something.
+    """
+    find = getattr(objective.engine, "unmatched", None)
+    if objective.unmatched is None:
+        objective.unmatched = [np.zeros(k) for k in theta_map.k] if find is None else find()
+    least = TELLING if objective.work > SMALL_WORK else 0.0
+    gains = objective.unmatched
+    return [t for t, b in enumerate(theta_map.blocks) if (gains[b.factor][b.rows] > least).any()]
 
 
 def n_effects(objective: ProfiledObjective, theta_map: ThetaMap) -> int:
@@ -102,9 +124,12 @@ def _compete(objective: ProfiledObjective, theta_map: ThetaMap) -> bool:
 
 def mean_products(objective: ProfiledObjective, theta_map: ThetaMap) -> list[np.ndarray]:
     """Mean of ``Z_i'W Z_i`` (k, k) over the levels of each factor: F where V0 = I."""
-    point = objective.evaluate([np.zeros((k, k)) for k in theta_map.k])
-    objective.gradient(point)
-    return [F / levels for F, levels in zip(point.F or (), objective.engine.levels, strict=True)]
+    if objective.mean_products is None:
+        point = objective.evaluate([np.zeros((k, k)) for k in theta_map.k])
+        objective.gradient(point)
+        sums = zip(point.F or (), objective.engine.levels, strict=True)
+        objective.mean_products = [F / levels for F, levels in sums]
+    return objective.mean_products
 
 
 def ample_sd(objective: ProfiledObjective, theta_map: ThetaMap, ample: float) -> list[float]:
@@ -144,7 +169,7 @@ def starting_factors(
 
     First the user's, or the estimate from the identity.  One term: the estimate from small
     variances next, then random ones.  Several: ample variances, twice, the estimate from small ones, each
-    term ample in turn while the others are small, random ones.
+    term ample in turn while the others are small, random ones (`ample_terms`).
     """
     blocks = theta_map.blocks
     if number == 0 and start is not None:
@@ -157,14 +182,30 @@ def starting_factors(
             return [np.full((1, 1), np.sqrt(ratios[b.factor])) for b in blocks]
     if number == 0:
         return improved(objective, theta_map, 1.0)
+    chosen, ample = ample_terms(objective, theta_map, number)
+    if chosen:
+        sd = ample_sd(objective, theta_map, ample)
+        return [(sd[t] if t in chosen else SMALL_SD) * np.eye(b.q) for t, b in enumerate(blocks)]
     if number == (1 if len(blocks) == 1 else 3):
         return improved(objective, theta_map, SMALL_SD)
-    if len(blocks) > 1 and number < 4 + len(blocks):
-        chosen = range(len(blocks)) if number < 3 else [number - 4]
-        sd = ample_sd(objective, theta_map, AMPLE[number > 1])
-        return [(sd[t] if t in chosen else SMALL_SD) * np.eye(b.q) for t, b in enumerate(blocks)]
     rng = np.random.default_rng((seed, number))
     return [rng.normal(size=(b.q, b.q)) * 10.0 ** rng.uniform(-1.5, 1.0) for b in blocks]
+
+
+def ample_terms(objective: ProfiledObjective, theta_map: ThetaMap, number: int) -> tuple[list[int], float]:
+    """Terms with ample variances in start ``number``, and how ample; none in starts of another kind.
+
+    Where a search is expensive and terms may take the place of fixed effects, each of these alone.
+    """
+    every, beyond = list(range(len(theta_map.blocks))), unmatched(objective, theta_map)
+    alone, first = every, 4
+    if objective.work > SMALL_WORK and beyond:
+        alone, first = beyond, ALL_AMPLE if _compete(objective, theta_map) else 1
+    if len(every) == 1 or number < 1:
+        return [], 0.0
+    if number < min(first, ALL_AMPLE):
+        return every, AMPLE[number > 1]
+    return alone[number - first : number - first + 1] if number >= first else [], AMPLE[not beyond]
 
 
 def nonzero(L: np.ndarray, tol: float = 1e-3) -> np.ndarray:

@@ -9,6 +9,7 @@ from fastlmm_core.mme.covariance import TermBlock, ThetaMap
 from fastlmm_core.optimize.start import (
     AMPLE,
     ample_sd,
+    ample_terms,
     estimate,
     improved,
     mean_products,
@@ -110,3 +111,24 @@ def test_ample_starts_leave_no_direction_of_z_negligible():
         np.testing.assert_allclose(np.linalg.eigvalsh(A)[0] * factors[0][0, 0] ** 2, ample)
     one_at_a_time = [starting_factors(objective, theta_map, None, number, 0) for number in (4, 5)]
     assert one_at_a_time[0][0] == one_at_a_time[1][1] > 10 * one_at_a_time[0][1]
+
+
+@pytest.mark.parametrize("work", [1e3, 1e9])
+def test_terms_whose_mean_is_no_fixed_effect(work):
+    """Each has a start of its own; where a search is expensive, only if the mean explains something."""
+    factor = np.arange(70) % 7, np.ones((70, 1))
+    rng = np.random.default_rng(0)
+    engine = DenseEngine(np.ones((70, 1)), rng.normal(size=70), [factor, factor])
+    theta_map = ThetaMap((TermBlock(0, 0, 1), TermBlock(1, 0, 1)), [1, 1])
+    wanted, alone = {}, {}
+    for gain in (0.0, 1.0, 100.0):
+        engine.unmatched = lambda gain=gain: [np.zeros(1), np.array([gain])]
+        objective = ProfiledObjective(engine, 70, True)
+        objective.work = work
+        wanted[gain] = wanted_starts(objective, theta_map)
+        chosen = [ample_terms(objective, theta_map, number) for number in range(1, wanted[gain])]
+        alone[gain] = [number for number, (terms, _) in enumerate(chosen, 1) if terms == [1]]
+    if work < 1e6:
+        assert wanted == {0.0: 2, 1.0: 8, 100.0: 8} and alone == {0.0: [], 1.0: [5], 100.0: [5]}
+    else:
+        assert wanted == {0.0: 1, 1.0: 1, 100.0: 2} and alone == {0.0: [], 1.0: [], 100.0: [1]}

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from properties.test_random_models import random_frame
 
 import fastlmm_core as flm
 
@@ -46,6 +47,42 @@ def test_many_levels():
 def test_intercepts_only_need_one_search():
     fit = flm.lmer("y ~ x + (x | g)", slopes(0, 100.0, groups=12, n=200))
     assert fit.converged and fit.convergence.n_starts == 1
+
+
+UNMATCHED = [
+    (989288978, "0 + x + (1 | g) + (1 | k)", None, False, 1.0, 100.0),
+    (1295756796, "1 + (0 + x | g) + (1 | k)", None, True, 1.0, 100.0),
+    (1193583107, "0 + x + (z || g) + (1 | k)", "w", False, 1e8, 0.0),
+    (1526759724, "0 + x + (u | g) + (z | k)", "w", False, 1e8, 100.0),
+    (1675035549, "1 + (z + x | g)", "w", False, 1e-8, 0.0),
+    (848141219, "z + (x | g)", None, True, 1e8, 0.0),
+]
+
+
+@pytest.mark.parametrize("model", UNMATCHED, ids=[model[1] for model in UNMATCHED])
+def test_random_effects_whose_mean_is_no_fixed_effect(model):
+    """The mean can be taken for variance, or left to other columns: a minimum each."""
+    seed, terms, weights, reml, unit, shift = model
+    frame = random_frame(np.random.default_rng(seed), unit, shift)
+    fit = flm.lmer(f"y ~ {terms}", frame, reml=reml, weights=weights)
+    many = flm.Control(n_starts=20, seed=5)
+    best = flm.lmer(f"y ~ {terms}", frame, reml=reml, weights=weights, control=many)
+    assert fit.converged and fit.llf > best.llf - 1e-7
+
+
+@pytest.mark.parametrize("formula", ["y ~ 0 + x + (1 | g) + (1 | k)", "y ~ 1 + (0 + x | g) + (1 | k)"])
+def test_more_rows_whose_mean_is_no_fixed_effect(formula):
+    rng = np.random.default_rng(3)
+    n, g, k = 3000, rng.integers(0, 150, 3000), rng.integers(0, 60, 3000)
+    x = rng.normal(size=n)
+    b = rng.normal(size=(150, 2)) * [0.3, 3.0]
+    y = 20 + x + b[g, 0] + b[g, 1] * x + rng.normal(size=60)[k] + rng.normal(size=n)
+    frame = pd.DataFrame({"y": y, "x": x + 100.0, "g": g, "k": k})
+    fit = flm.lmer(formula, frame)
+    assert fit.converged and fit.convergence.n_starts < 4
+    assert fit.llf > best_of(formula, frame, [[1.0, 1.0], [0.01, 30.0], [30.0, 1.0]]) - 1e-6
+    matched = flm.lmer("y ~ x + (1 | g) + (1 | k)", frame)
+    assert matched.convergence.n_starts == 1
 
 
 def test_random_effects_that_fit_the_response_exactly():
