@@ -91,6 +91,17 @@ def influence(ax, distance, levels, group, label):
     return plain(ax)
 
 
+def autocorrelation(ax, table, group):
+    """Autocorrelations by lag as stems, and the limits of independence."""
+    lags = table.index.to_numpy()
+    ax.axhline(0.0, color=GREY, lw=0.8, zorder=1)
+    ax.vlines(lags, 0.0, table["acf"], color=BLUE, lw=1.6, zorder=2)
+    for sign in (-1.0, 1.0):
+        ax.plot(lags, sign * table["limit"], color=VERMILLION, lw=1.0, ls="--", zorder=1)
+    ax.set(xlabel=f"Lag within {group}", ylabel="Autocorrelation of residuals")
+    return plain(ax)
+
+
 def caterpillar(ax, table, column, group, level, max_levels):
     """Intervals in order of the estimates; those that leave out zero in colour."""
     total = len(table)

@@ -231,6 +231,20 @@ class PlotAccessor(LinearPlots):
         levels = [str(level) for level in found.index]
         return draw.influence(ax, found.to_numpy(), levels, found.index.name, label)
 
+    def acf(self, by=None, order=None, ax=None, *, max_lag=None, kind="pearson", level=0.95):
+        """Autocorrelation of the residuals within groups, with the limits of independent ones.
+
+        Parameters
+        ----------
+        by, order, max_lag, kind, level : as for ``fit.acf``.
+        ax : Axes, optional
+        """
+        table = self._fit.acf(by, order, max_lag, kind, level)
+        (ax,) = new_axes(1, ax, width=5.4, height=3.6)
+        if by is None:
+            by = max(self._fit.ngroups, key=self._fit.ngroups.get)
+        return draw.autocorrelation(ax, table, by if isinstance(by, str) else "group")
+
     def profile(self, which=None, ax=None):
         """The profile likelihood, as ``fit.profile(which).plot()`` draws it."""
         return self._fit.profile(which=which).plot(ax=ax)

@@ -72,8 +72,11 @@ def simulate_fit(fit, nsim: int, seed, kept: Sequence[int], truth: Truth) -> pd.
         mean += design.offset
     levels = list(fit.ngroups.values())
     k = [len(fit._facts.factor_columns(f)) for f in range(len(levels))]
-    known = [np.array(fit._solved.random_effects[f]) if f in kept else None for f in range(len(k))]
-    add_effects(mean, design, [np.zeros((g, w)) if b is None else b for g, w, b in zip(levels, k, known)])
+    if kept:
+        effects = [np.zeros(shape) for shape in zip(levels, k)]
+        for f in kept:
+            effects[f][:] = fit._solved.random_effects[f]
+        add_effects(mean, design, effects, rows.n_threads)
     out = np.empty((design.n, nsim), order="F")
     for column in out.T:
         column[:] = mean

@@ -62,3 +62,13 @@ def test_options(sleep):
             fit.acf(**wrong)
     with pytest.raises(flm.DataError, match="misses"):
         fit.acf(order=np.where(np.arange(180) == 3, np.nan, 1.0))
+
+
+def test_plot(sleep):
+    pytest.importorskip("matplotlib").use("Agg")
+    fit = flm.lmer("Reaction ~ Days + (1 | Subject)", sleep)
+    ax, table = fit.plot.acf(max_lag=5), fit.acf(max_lag=5)
+    tips = [path.vertices[1, 1] for path in ax.collections[0].get_paths()]
+    np.testing.assert_allclose(tips, table["acf"])
+    np.testing.assert_allclose(ax.lines[2].get_ydata(), table["limit"])
+    assert "Subject" in ax.get_xlabel() and "group" in fit.plot.acf(np.arange(180) // 9).get_xlabel()
