@@ -13,11 +13,12 @@ from fastlmm_core.results.coefficients import FixedEffects, choose
 from fastlmm_core.results.export import LinearExports
 from fastlmm_core.results.facts import LinearFacts
 from fastlmm_core.results.linear_diagnostics import LinearDiagnostics
+from fastlmm_core.results.simulating import LinearSimulation
 from fastlmm_core.results.summary import LinearSummary
 from fastlmm_core.results.testing import Testing
 
 
-class LMResults(FixedEffects, Accessors, LinearDiagnostics, Testing, LinearExports):
+class LMResults(FixedEffects, Accessors, LinearDiagnostics, LinearSimulation, Testing, LinearExports):
     """A linear model fitted by (weighted) least squares.
 
     Made by `fastlmm_core.lm`.  Conventions are those of R's ``summary(lm)``; the

@@ -29,9 +29,7 @@ class Truth:
     @classmethod
     def of(cls, fit, beta=None, theta=None, sigma=None) -> "Truth":
         """The estimates of a fit, with those given in their place."""
-        sigma = fit.sigma if sigma is None else float(sigma)
-        if not (np.isfinite(sigma) and sigma >= 0):
-            raise ValueError(f"sigma is a number of at least 0, found {sigma!r}")
+        sigma = _sigma(fit, sigma)
         given = fit.theta if theta is None else np.asarray(theta, float)
         if given.shape != fit.theta.shape or not np.isfinite(given).all():
             raise ValueError(f"theta has {len(fit.theta)} finite values, found {np.shape(theta)}")
@@ -42,6 +40,19 @@ class Truth:
             L.T[np.triu_indices(q)] = given[at : (at := at + q * (q + 1) // 2)]
             roots.append(sigma * L)
         return cls(_coefficients(fit, beta), tuple(roots), sigma)
+
+
+def _sigma(fit, sigma) -> float:
+    sigma = fit.sigma if sigma is None else float(sigma)
+    if not (np.isfinite(sigma) and sigma >= 0):
+        raise ValueError(f"sigma is a number of at least 0, found {sigma!r}")
+    return sigma
+
+
+def _count(nsim) -> int:
+    if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
+        raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
+    return int(nsim)
 
 
 def _coefficients(fit, beta) -> np.ndarray:
@@ -70,7 +81,7 @@ def simulate_fit(fit, nsim: int, seed, kept: Sequence[int], truth: Truth) -> pd.
     mean = linear_predictor(design.atoms, design.fixed, truth.beta, design.n, n_threads=rows.n_threads)
     if design.offset is not None:
         mean += design.offset
-    levels = list(fit.ngroups.values())
+    levels = [len(found.levels) for found in design.factors]
     k = [len(fit._facts.factor_columns(f)) for f in range(len(levels))]
     if kept:
         effects = [np.zeros(shape) for shape in zip(levels, k)]
@@ -211,12 +222,38 @@ class Simulation:
         >>> fit.simulate(3, seed=1, newdata=plan).shape
         (4, 3)
         """
-        if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
-            raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
+        nsim = _count(nsim)
         if new_levels not in NEW_LEVELS:
             raise ValueError(f"new_levels is one of {', '.join(map(repr, NEW_LEVELS))}, found {new_levels!r}")
         kept = chosen_factors(re, self._facts.factors)
         truth = Truth.of(self, beta, theta, sigma)
         if newdata is not None:
-            return simulate_new(self, newdata, int(nsim), seed, kept, new_levels, truth)
-        return simulate_fit(self, int(nsim), seed, kept, truth)
+            return simulate_new(self, newdata, nsim, seed, kept, new_levels, truth)
+        return simulate_fit(self, nsim, seed, kept, truth)
+
+
+class LinearSimulation:
+    """The method of `LMResults` that draws responses."""
+
+    def simulate(
+        self, nsim: int = 1, seed=None, newdata=None, *, beta=None, sigma: float | None = None
+    ) -> pd.DataFrame:
+        """Draw responses from the fitted model.
+
+        Parameters
+        ----------
+        nsim : number of responses.
+        seed : int, SeedSequence or Generator, optional
+        newdata : table, optional
+            Rows to draw for, by default those of the fit.
+        beta, sigma : in place of the estimates; a dict changes the coefficients that it names.
+
+        Returns
+        -------
+        DataFrame
+            Rows x nsim: ``offset + X beta + e``, e normal with variance ``sigma^2 / weight``.
+        """
+        nsim, truth = _count(nsim), Truth(_coefficients(self, beta), (), _sigma(self, sigma))
+        if newdata is not None:
+            return simulate_new(self, newdata, nsim, seed, (), "error", truth)
+        return simulate_fit(self, nsim, seed, (), truth)

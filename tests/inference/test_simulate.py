@@ -147,3 +147,22 @@ def test_missing_values_and_columns_and_fits_without_rows(tmp_path):
         np.testing.assert_allclose(other.simulate(4, seed=7, newdata=new), expected, rtol=1e-6)
         with pytest.raises(flm.DataError, match="rows"):
             other.simulate()
+
+
+def test_linear_models(tmp_path):
+    sleep = flm.load_dataset("sleepstudy").assign(w=lambda d: 1.0 + d["Days"])
+    fit = flm.lm("Reaction ~ Days + offset(2 * Days)", sleep, weights="w")
+    drawn = fit.simulate(3000, seed=1)
+    np.testing.assert_allclose(drawn.mean(axis=1), fit.fittedvalues, atol=5 * fit.sigma / 3000**0.5)
+    np.testing.assert_allclose(drawn.std(axis=1), fit.sigma / np.sqrt(sleep["w"]), rtol=0.08)
+    np.testing.assert_allclose(fit.simulate(2, seed=3, newdata=sleep), fit.simulate(2, seed=3), rtol=1e-12)
+    exact = fit.simulate(1, seed=1, newdata={"Days": [0.0, 5.0]}, beta={"Days": 1.0}, sigma=0.0)["sim_1"]
+    np.testing.assert_allclose(exact, fit.params["Intercept"] + np.array([0.0, 15.0]))
+    flm.save(fit, tmp_path / "line.flm")
+    loaded = flm.load(tmp_path / "line.flm")
+    new = {"Days": [1.0]}
+    np.testing.assert_allclose(loaded.simulate(2, seed=1, newdata=new), fit.simulate(2, seed=1, newdata=new))
+    with pytest.raises(flm.DataError, match="rows"):
+        loaded.simulate()
+    with pytest.raises(ValueError, match="nsim"):
+        fit.simulate(0)
