@@ -35,6 +35,7 @@ POOL = [
 ]
 POOL += ["twelve byt\x00\x01", "x" * 400, "x" * 399 + "y", "Москва", "customer 00000001", "customer 00000002"]
 
+TEXT = pd.Index(["a"]).dtype  # what pandas makes of text
 KINDS = {
     "string": lambda values: pa.array(values, pa.string()),
     "large_string": lambda values: pa.array(values, pa.large_string()),
@@ -48,11 +49,14 @@ KINDS = {
         [pa.array(values, pa.large_string())] if values else [], pa.large_string()
     ),
     "dictionary": lambda values: pa.array(values, pa.string()).dictionary_encode(),
-    "pandas": lambda values: pd.Series(values, dtype="str"),
+    "pandas": lambda values: pd.Series(values, dtype=TEXT),
     "objects": lambda values: pd.Series(values, dtype=object),
     "python": lambda values: pd.Series(values, dtype=pd.StringDtype("python")),
     "list": list,
 }
+if not hasattr(pa, "string_view"):
+    del KINDS["string_view"]
+OBJECTS = ["objects", "list"] + ["pandas"] * (str(TEXT) == "object")
 
 
 def draw(rng, n, missing):
@@ -79,13 +83,13 @@ def test_in_memory(kind, n, missing):
     kept = [value for value in values if value is not None]
     assert sorted(levels) == sorted(set(kept)) and (kind == "dictionary" or levels.is_monotonic_increasing)
     assert levels[codes].tolist() == kept
-    assert levels.dtype == pd.Index(["a"]).dtype
+    assert levels.dtype == TEXT
     if rows is not None and present.any():
         with pytest.raises(flm.DataError, match="missing"):
             encode(found)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("objects", "list")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in OBJECTS])
 def test_all_missing_and_empty(kind):
     found = column([None, None], kind)
     assert found.missing.all() and found.values.tolist() == [-1, -1] and len(found.levels) == 0
@@ -117,6 +121,9 @@ def test_batches_of_any_kind(seed):
         values = draw(rng, int(rng.integers(1, 400)), 0.1)
         present = np.array([value is not None for value in values])
         if kinds[place] == "categorical":
+            values = [
+                value and value.replace("\0", "?") for value in values
+            ]  # which old pandas ends a text at
             found = Table({"g": pd.Categorical(values)}).column("g")
         else:
             found = column(values, kinds[place])
