@@ -52,11 +52,11 @@ def wanted_starts(objective: ProfiledObjective, theta_map: ThetaMap) -> int:
     """How many starts, where the surface may have several minima and a search costs little.
 
     One term: four where it has about as many covariance parameters as levels, eight where there are
-    few levels and the mean of its effects is no fixed effect, two where there are few levels and few
-    rows to each, else one.  Several terms: eight with two rows or fewer to a random effect or where
-    the mean of some is no fixed effect, four with few rows or where they share a factor, else two, of
-    which the first may be enough.  A search that is expensive is repeated only where terms of one
-    factor compete, and for each term that may take the place of a fixed effect.
+    twice as many at most and the mean of its effects is no fixed effect, two where there are few
+    levels and few rows to each, else one.  Several terms: eight with two rows or fewer to a random
+    effect or where the mean of some is no fixed effect, four with few rows or where they share a
+    factor, else two, of which the first may be enough.  A search that is expensive is repeated only
+    where terms of one factor compete, and for each term that may take the place of a fixed effect.
     """
     if theta_map.n_theta < 2:
         return 1
@@ -64,12 +64,12 @@ def wanted_starts(objective: ProfiledObjective, theta_map: ThetaMap) -> int:
     if objective.work > SMALL_WORK:
         each = len(beyond) if len(theta_map.k) > 1 else 0
         return each + (ALL_AMPLE if _compete(objective, theta_map) else 1)
-    few_levels = min(objective.engine.levels) <= FEW_LEVELS
-    if beyond and (len(theta_map.blocks) > 1 or few_levels):
+    if beyond and (len(theta_map.blocks) > 1 or crowded(objective, theta_map, 2 * CROWDED)):
         return MOST_STARTS
     if len(theta_map.blocks) == 1:
         if crowded(objective, theta_map):
             return 4
+        few_levels = min(objective.engine.levels) <= FEW_LEVELS
         return 2 if few_levels and few_data(objective, theta_map) else 1
     if 2 * n_effects(objective, theta_map) > objective.n:
         return MOST_STARTS
@@ -100,10 +100,10 @@ def few_data(objective: ProfiledObjective, theta_map: ThetaMap) -> bool:
     return many or crowded(objective, theta_map)
 
 
-def crowded(objective: ProfiledObjective, theta_map: ThetaMap) -> bool:
+def crowded(objective: ProfiledObjective, theta_map: ThetaMap, most: int = CROWDED) -> bool:
     """Whether a term has about as many covariance parameters as levels."""
     levels = objective.engine.levels
-    return any(b.q > 1 and levels[b.factor] <= CROWDED * b.q for b in theta_map.blocks)
+    return any(b.q > 1 and levels[b.factor] <= most * b.q for b in theta_map.blocks)
 
 
 def shares_factor(theta_map: ThetaMap) -> bool:
