@@ -1,5 +1,7 @@
 """The simulated likelihood-ratio test, against pbkrtest, refits of rows, and exact distributions."""
 
+import doctest
+import importlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,3 +185,12 @@ def test_what_cannot_be_compared(sleep):
         bootstrap_lrt(slopes, "Reaction ~ 1")
     with pytest.raises(ValueError, match="nsim"):
         bootstrap_lrt(slopes, flm.lmer(SLEEP + "(1 | Subject)", sleep), nsim=0)
+
+
+EXAMPLES = ["results.bootstrap_lrt", "results.resampling", "results.simulating", "design_tools.responses"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples(name):
+    failed, attempted = doctest.testmod(importlib.import_module(f"fastlmm_core.{name}"))
+    assert attempted and not failed
