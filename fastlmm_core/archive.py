@@ -10,9 +10,12 @@ import io
 import json
 import math
 import os
+import struct
 import tempfile
+import time
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,8 @@ UNPACKED = 2**30
 """Bytes that any file may unpack to."""
 RATIO = 100
 """Times its own size that a larger one may unpack to: arrays of numbers do not shrink as much."""
+CHUNK = 1 << 20
+"""Bytes that are read and hashed at once, while they are in the cache."""
 
 
 def write_archive(
@@ -37,27 +42,60 @@ def write_archive(
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name!r} in")
-    packed = {name: _npy_bytes(array) for name, array in arrays.items()}
-    manifest = {
-        "format": kind,
-        "version": VERSION,
-        "package": _package_version(),
-        "values": values,
-        "arrays": {name: hashlib.sha256(data).hexdigest() for name, data in packed.items()},
-    }
-    text = json.dumps(manifest, indent=1).encode()
-    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    packed = {name: _npy(array) for name, array in arrays.items()}
     handle, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     try:
-        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", method) as archive:
+        with (
+            os.fdopen(handle, "wb") as stream,
+            zipfile.ZipFile(stream, "w", method) as archive,
+            ThreadPoolExecutor(1) as beside,  # sums of large arrays take as long as their way to the file
+        ):
+            large = sum(len(data) for _, data in packed.values()) > CHUNK
+            found = (beside.map if large else map)(_digest, packed.values())
+            for name, pieces in packed.items():
+                _write_member(archive, f"{name}.npy", pieces)
+            manifest = {
+                "format": kind,
+                "version": VERSION,
+                "package": _package_version(),
+                "values": values,
+                "arrays": dict(zip(packed, found, strict=True)),
+            }
+            text = json.dumps(manifest, indent=1).encode()
             archive.writestr("manifest.json", text)
             archive.writestr("checksum", hashlib.sha256(text).hexdigest())
-            for name, data in packed.items():
-                archive.writestr(f"{name}.npy", data)
         put_in_place(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _npy(array: np.ndarray) -> tuple[bytes, np.ndarray]:
+    """The header and the bytes, which are no copy, of a ``.npy`` file."""
+    array = np.ascontiguousarray(array)
+    if array.dtype.hasobject:
+        raise ValueError("arrays of Python objects are not written")
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+    return stream.getvalue(), array.reshape(-1).view(np.uint8)
+
+
+def _digest(pieces) -> str:
+    found = hashlib.sha256()
+    for data in pieces:
+        found.update(data)
+    return found.hexdigest()
+
+
+def _write_member(archive, name, pieces) -> None:
+    member = zipfile.ZipInfo(name, time.localtime()[:6])
+    member.compress_type = archive.compression
+    member.external_attr = 0o600 << 16  # as of members written in one piece
+    member.file_size = sum(len(data) for data in pieces)
+    with archive.open(member, "w") as stream:
+        for data in pieces:
+            stream.write(data)
 
 
 def put_in_place(temporary, path) -> None:
@@ -130,23 +168,55 @@ def _plain(kind: str) -> str:
     return "saved " + kind.rpartition(" ")[2]
 
 
-def _npy_bytes(array: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-    return stream.getvalue()
-
-
 def _member(archive, name: str, digest: str, path) -> np.ndarray:
-    data = archive.read(f"{name}.npy")
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise DataError(f"{path} has been altered or damaged: array {name!r} does not match its checksum")
-    stream = io.BytesIO(data)
-    if np.lib.format.read_magic(stream) != (1, 0):
+    member = archive.getinfo(f"{name}.npy")
+    if member.compress_type == zipfile.ZIP_STORED:
+        with open(path, "rb") as stream:
+            return _array(_at_data(stream, member), name, digest, path, member.file_size)
+    with archive.open(member) as stream:
+        return _array(stream, name, digest, path, member.file_size)
+
+
+def _at_data(stream, member):
+    """The stream where the bytes of a stored member begin, behind its header, its name and extra fields."""
+    stream.seek(member.header_offset)
+    header = stream.read(30)
+    if header[:4] != b"PK\3\4":
+        raise ValueError(f"{member.filename} is not where the archive says")
+    stream.seek(sum(struct.unpack("<HH", header[26:])), os.SEEK_CUR)
+    return stream
+
+
+def _array(stream, name: str, digest: str, path, size: int) -> np.ndarray:
+    """The array of a ``.npy`` file of ``size`` bytes; its sum is compared."""
+    header = _Recorded(stream)
+    if np.lib.format.read_magic(header) != (1, 0):
         raise DataError(f"{path}: array {name!r} has no header of this format")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    if math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
+    shape, by_column, dtype = np.lib.format.read_array_header_1_0(header)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != size - len(header.read_bytes):
         raise DataError(f"{path}: array {name!r} is not as large as its header says")
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    array = np.empty(math.prod(shape), dtype)
+    found, view = hashlib.sha256(header.read_bytes), memoryview(array.view(np.uint8))
+    for at in range(0, len(view), CHUNK):
+        chunk = view[at : at + CHUNK]
+        if stream.readinto(chunk) != len(chunk):
+            raise ValueError(f"array {name!r} ends early")
+        found.update(chunk)
+    if found.hexdigest() != digest:
+        raise DataError(f"{path} has been altered or damaged: array {name!r} does not match its checksum")
+    return array.reshape(shape, order="F" if by_column else "C")
+
+
+class _Recorded:
+    """A stream that keeps what was read."""
+
+    def __init__(self, stream):
+        self.stream, self.read_bytes = stream, b""
+
+    def read(self, size):
+        found = self.stream.read(size)
+        self.read_bytes += found
+        return found
 
 
 def take_arrays(value, arrays: dict[str, np.ndarray], name: str):
