@@ -8,12 +8,12 @@ from scipy import special
 
 from fastlmm_core.errors import ModelError
 from fastlmm_core.inference.reliability import error_variances
-from fastlmm_core.results.criterion import column_sizes
 from fastlmm_core.results.fitrows import FitRows
 from fastlmm_core.results.influence import GroupedRows, Influence
 from fastlmm_core.results.robust import outermost
 from fastlmm_core.results.rowblocks import equations, fit_source
 from fastlmm_core.results.streamrows import StatisticsRows
+from fastlmm_core.results.variance import column_sizes
 
 ALPHA = 0.01
 """Level below which a test is pointed at."""

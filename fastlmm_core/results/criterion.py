@@ -11,6 +11,7 @@ from fastlmm_core.results.fitrows import AbsentRows, FitRows
 from fastlmm_core.results.resampling import solved_model, theta_names
 from fastlmm_core.results.streamrows import SourceRows, StatisticsRows
 from fastlmm_core.results.summary import ending
+from fastlmm_core.results.variance import variances_of_sums
 
 
 def by_criterion(fit, reml: bool):
@@ -57,7 +58,7 @@ def _rows(fit, again) -> FitRows | StatisticsRows | AbsentRows:
             *known, source=rows.source, plan=rows.plan, spec=rows.spec,
             effects=lambda: again.random_effects, beta_original=found.beta,
         )  # fmt: skip
-    known = {"variances": _variances(fit._facts, fit._spec, again), "quantiles": np.full(5, np.nan)}
+    known = {"variances": variances_of_sums(fit._spec, again), "quantiles": np.full(5, np.nan)}
     known |= {name: value for name, value in vars(rows).items() if name in ("triangle", "numbers")}
     return AbsentRows(known)
 
@@ -66,40 +67,3 @@ def standardized_terms(solved) -> list[np.ndarray]:
     """T~ of each term, ``T = B T~ B'``."""
     inverses, terms = solved.theta_map.inverse_maps, solved.estimates.terms
     return [Binv @ T @ Binv.T for Binv, T in zip(inverses, terms, strict=True)]
-
-
-def _variances(facts, spec, solved) -> tuple[float, float]:
-    """As `FitRows.variances`; NaN where sums without weights, or of the columns of X, are not known."""
-    cp, theta_map, fixed = solved.products, solved.theta_map, solved.fixed
-    sizes = column_sizes(solved)
-    ones = [j for j, column in enumerate(spec.fixed) if not column.atoms]
-    if sizes is None:
-        return float("nan"), float("nan")
-    terms = zip(theta_map.blocks, solved.estimates.terms, strict=True)
-    random = 0.0
-    for (block, T), Binv in zip(terms, theta_map.inverse_maps, strict=True):
-        z = cp.z[block.factor][block.rows]
-        random += float((T * (Binv.T @ cp.C[np.ix_(z, z)] @ Binv)).sum())
-    random *= solved.estimates.sigma2 / cp.n
-    if not ones:
-        return float("nan"), random
-    x, beta = cp.x[fixed.kept], solved.point.beta
-    total = cp.C[cp.x[ones[0]], x] @ beta
-    square = beta @ cp.C[np.ix_(x, x)] @ beta
-    return max(0.0, (square - total**2 / cp.n) / (cp.n - 1)) * fixed.scale**2, random
-
-
-def column_sizes(solved, moments=None) -> list[np.ndarray] | None:
-    """Mean squares (q,) of the columns of Z of each term, in original units.
-
-    ``moments`` are sums of products without weights, by default those of the model; None if it has weights.
-    """
-    cp, theta_map = solved.products, solved.theta_map
-    if moments is None and cp.weighted:
-        return None
-    C = cp.C if moments is None else moments
-    out = []
-    for block, Binv in zip(theta_map.blocks, theta_map.inverse_maps, strict=True):
-        z = cp.z[block.factor][block.rows]
-        out.append(np.diag(Binv.T @ C[np.ix_(z, z)] @ Binv) / cp.n)
-    return out

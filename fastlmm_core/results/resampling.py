@@ -34,6 +34,7 @@ from fastlmm_core.results.predict import chosen_factors
 from fastlmm_core.results.profiles import Profile, chosen, profile_targets
 from fastlmm_core.results.robust import cluster_codes
 from fastlmm_core.results.summary import ending
+from fastlmm_core.results.variance import variances_of_sums
 
 
 def solved_model(fit, what: str) -> SolvedModel:
@@ -225,8 +226,8 @@ class Resampling:
         seed : int, SeedSequence or Generator, optional
             Each replicate has its own child seed, so results do not depend on ``n_jobs``.
         statistic : callable, optional
-            Maps a fit to a number, array, dict or Series; the fits it gets have no rows.  By
-            default fixed effects, sigma, standard deviations and correlations of the
+            Maps a fit to a number, array, dict or Series; the fits it gets have no rows (`icc` and `r2` are
+            there, NaN for weighted fits).  By default fixed effects, sigma, standard deviations and correlations of the
             random effects, and theta.
         n_jobs : threads; by default the processors available.
         progress : bool or callable, optional
@@ -366,18 +367,24 @@ class Resampling:
         if one.levels is not None:
             levels = tuple(known[at] for known, at in zip(facts.levels, one.levels, strict=True))
             facts = replace(facts, levels=levels)
-        return type(self)(facts, one.model, one.optimum.certificate, ReplicateRows({}), self._spec)
+        rows = ReplicateRows({"spec": self._spec, "model": one.model})
+        return type(self)(facts, one.model, one.optimum.certificate, rows, self._spec)
 
 
 class ReplicateRows(AbsentRows):
     """Stands for the rows of a bootstrap replicate, which were never drawn."""
 
+    @property
+    def variances(self) -> tuple[float, float]:
+        """As `FitRows.variances`; NaN with weights."""
+        return variances_of_sums(self.spec, self.model)
+
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
         raise DataError(
-            "a bootstrap replicate has no rows: its statistic can use estimates, random effects and tests, "
-            "but not fitted values, residuals or r2; simulate() and refit() give fits with rows"
+            "a bootstrap replicate has no rows: its statistic can use estimates, random effects, tests, icc "
+            "and r2, but not fitted values or residuals; simulate() and refit() give fits with rows"
         )
 
 

@@ -242,3 +242,40 @@ def test_some_random_effects_that_stay():
     summed = flm.fit(summed.accumulate(flm.load_dataset("Penicillin")))
     with pytest.raises(flm.DataError, match="rows to draw"):
         summed.bootstrap(5, re="all")
+
+
+@pytest.mark.parametrize(
+    "name, formula",
+    [("sleepstudy", FORMULAS[0]), ("Pastes", "strength ~ 1 + (1 | batch/cask)"),
+     ("Penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)"),
+     ("Oats", "yield ~ nitro + Variety + (1 | Block)")],
+)  # fmt: skip
+def test_shares_of_variance(name, formula):
+    """ICC and R2 of replicates come from their statistics, and are those of their estimates on the rows."""
+    fit = flm.lmer(formula, flm.load_dataset(name))
+    rows, kept = fit._rows, []
+
+    def shares(one):
+        if one is not fit:
+            kept.append(one)
+        return pd.concat([one.icc(), one.r2()])
+
+    boot = fit.bootstrap(20, seed=1, statistic=shares, n_jobs=1)
+    np.testing.assert_allclose(boot.estimate, pd.concat([fit.icc(), fit.r2()]))
+    for one, draw in zip(kept, boot.draws.to_numpy()):
+        again = type(rows)(rows.design, rows.source, one._beta, one._solved, one.sigma, one._covariances)
+        random, fixed = again.variances[1], again.variances[0]
+        assert draw[0] == pytest.approx(random / (random + one.scale), rel=1e-9)
+        assert draw[2] == pytest.approx(fixed / (fixed + random + one.scale), rel=1e-8, abs=1e-12)
+    table = boot.conf_int()
+    assert (table["lower"] <= boot.estimate + 0.3).all() and ((0 <= table) & (table <= 1)).all(axis=None)
+
+
+def test_shares_of_variance_by_clusters_and_with_weights():
+    fit = flm.lmer(FORMULAS[0], flm.load_dataset("sleepstudy"))
+    found = fit.bootstrap(20, seed=1, kind="cluster", statistic=lambda one: one.icc())
+    assert found.draws["adjusted"].between(0.2, 0.95).all()
+    weighted = flm.lmer("incidence ~ period + (1 | herd)", flm.load_dataset("cbpp"), weights="size")
+    assert weighted.bootstrap(3, seed=1, statistic=lambda one: one.r2()).draws.isna().all(axis=None)
+    with pytest.raises(flm.DataError, match="no rows"):
+        fit.bootstrap(3, seed=1, statistic=lambda one: one.resid if one is not fit else 0.0)
