@@ -227,8 +227,8 @@ class Resampling:
             Each replicate has its own child seed, so results do not depend on ``n_jobs``.
         statistic : callable, optional
             Maps a fit to a number, array, dict or Series; the fits it gets have no rows (`icc` and `r2` are
-            there, NaN for weighted fits).  By default fixed effects, sigma, standard deviations and correlations of the
-            random effects, and theta.
+            there, NaN for weighted fits).  By default fixed effects, sigma, standard deviations and
+            correlations of the random effects, and theta.
         n_jobs : threads; by default the processors available.
         progress : bool or callable, optional
             True draws a bar on stderr; a callable gets the fraction done.
