@@ -161,6 +161,26 @@ class Diagnostics:
         """
         return reliability.joint_frame(self)
 
+    def shrinkage(self, group: str | None = None) -> pd.DataFrame:
+        """Least squares within each level of a group beside what the mixed model predicts for it.
+
+        Parameters
+        ----------
+        group : grouping factor, by default the first.
+
+        Returns
+        -------
+        DataFrame
+            Levels x ``(ols | blup, column of the random effects)``, fixed effects included in both; the other
+            fixed and random effects are held at their estimates.  NaN for levels with too few rows.
+
+        Notes
+        -----
+        Where all fixed effects are random too, ``ols`` is ``coef(lmList(...))`` of R's lme4 and ``blup`` is
+        `coef`; ``plot.shrinkage`` draws the table (``shrinkageplot`` of MixedModels.jl).
+        """
+        return self.plot._shrinkage_table(self.plot._group(group))[0]
+
     # cluster-robust inference
 
     def robust(self, kind: str = "CR2", cluster=None, alpha: float = 0.05) -> pd.DataFrame:

@@ -202,3 +202,17 @@ def test_copies_do_not_carry_what_they_cannot_use(frame):
     size = len(pickle.dumps(fit))
     fit.predict(interval="mean")
     assert len(pickle.dumps(fit)) < size + 2000
+
+
+def test_least_squares_by_group_beside_blups():
+    """coef(lmList(Reaction ~ Days | Subject)) of lme4 1.1-31."""
+    fit = flm.lmer("Reaction ~ Days + (Days | Subject)", flm.load_dataset("sleepstudy"))
+    table = fit.shrinkage()
+    lm_list = {"308": [244.1926691, 21.764702424], "309": [205.0549455, 2.261785455]}
+    for level, expected in lm_list.items():
+        np.testing.assert_allclose(table.loc[level, "ols"], expected, rtol=1e-8)
+    np.testing.assert_allclose(table["blup"], fit.coef()["Subject"])
+    pastes = flm.lmer("strength ~ 1 + (1 | batch/cask)", flm.load_dataset("Pastes"))
+    assert len(pastes.shrinkage("batch:cask")) == 30 and len(pastes.shrinkage("batch")) == 10
+    with pytest.raises(flm.ModelError, match="'cask'"):
+        pastes.shrinkage("cask")
