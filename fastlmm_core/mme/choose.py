@@ -53,7 +53,7 @@ def choose_engine(cp: CrossProducts, keep, *, engine: str = "auto", n_threads: i
     if engine == "sparse" and cp.structure == "tree":
         engine = "tree"
     chosen: Any
-    if engine == "collapsed" or (engine == "auto" and can_collapse(cp)):
+    if engine == "collapsed" or (engine == "auto" and can_collapse(cp, n_threads)):
         chosen, reason = CollapsedEngine(cp, keep, n_threads), nested_reason(cp, "collapsed")
     elif engine == "tree" or (engine == "auto" and cp.structure == "tree"):
         chosen, reason = TreeEngine(cp, keep, n_threads), nested_reason(cp, "tree")

@@ -13,7 +13,7 @@ An evaluation costs O(M u^2) for M distinct sizes, at any number of rows.
 
 import numpy as np
 
-from fastlmm_core._kernels._tree import collapse
+from fastlmm_core._kernels._tree import collapse, ratios
 from fastlmm_core.crossprod.statistics import CrossProducts
 from fastlmm_core.errors import ModelError, NumericalError
 from fastlmm_core.mme.engine import Direction, SecondMoments
@@ -23,15 +23,17 @@ ROUNDING = 1e-10
 """A_i / n_i may vary by this much, relative, and still count as one constant."""
 
 
-def can_collapse(cp: CrossProducts) -> bool:
+def can_collapse(cp: CrossProducts, n_threads: int = 1) -> bool:
     """One factor, k = 1, no weights, and Z_i'Z_i a constant times the group size."""
     if cp.structure != "tree" or len(cp.order) != 1 or cp.weighted:
         return False
     (factor,) = cp.order
-    if len(cp.z[factor]) != 1 or cp.counts[factor].min() < 1:
+    if len(cp.z[factor]) != 1:
         return False
-    ratio = cp.R[factor][:, 0, cp.z[factor][0]] / cp.counts[factor]
-    return bool(np.ptp(ratio) <= ROUNDING * np.abs(ratio).max() and ratio.min() > 0)
+    R = np.ascontiguousarray(cp.R[factor], np.float64)
+    counts = np.ascontiguousarray(cp.counts[factor], np.int64)
+    low, high = ratios(R, int(cp.z[factor][0]), counts, n_threads)
+    return 0.0 < low and high - low <= ROUNDING * high
 
 
 def _group_sizes(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -52,19 +54,19 @@ class CollapsedEngine:
     name = "collapsed"
 
     def __init__(self, cp: CrossProducts, keep, n_threads: int = 1):
-        if not can_collapse(cp):
+        if not can_collapse(cp, n_threads):
             raise ModelError("the collapsed engine needs one unweighted random intercept")
         (factor,) = cp.order
         self.xy, self.C = kept_columns(cp, keep)
         self.p, self.k, self.levels = len(self.xy) - 1, (1,), tuple(cp.levels)
         R = np.ascontiguousarray(cp.R[factor], np.float64)
-        if not np.isfinite(R.sum()):
-            raise NumericalError("cross-products of the grouping factor are not finite")
         self._R, counts = R, np.asarray(cp.counts[factor])
         self._A_level = R[:, 0, cp.z[factor][0]]
         sizes, group, self._count = _group_sizes(counts)
         self._A = sizes * (self._A_level.sum() / counts.sum())
         S = collapse(R, self.xy, group, len(sizes))
+        if not np.isfinite(S.sum()):
+            raise NumericalError("cross-products of the grouping factor are not finite")
         S += np.tril(S, -1).transpose(0, 2, 1)
         self._S = S.reshape(len(sizes), -1)
         self._S_over_A = self._S / self._A[:, None]

@@ -37,6 +37,8 @@ cdef extern from "flm_tree.h" nogil:
                                   int n_threads)
     flm_status flm_levels_posterior(flm_index levels, int k, flm_index ld, const double *R, const int64_t *z,
                                     const double *Lambda, double *out, flm_index *level, int n_threads)
+    void flm_levels_ratios(flm_index levels, flm_index stride, const double *A, const int64_t *counts,
+                           double *low, double *high, int n_threads)
     void flm_levels_collapse(flm_index levels, int u, flm_index ld, const double *R, const int64_t *xy,
                              const int32_t *group, double *sums)
     ctypedef struct flm_chain:
@@ -223,6 +225,18 @@ def posterior(const double[:, :, ::1] R not None, const int64_t[::1] z not None,
     if status != FLM_OK:
         refuse(status, level, "")
     return out
+
+
+def ratios(const double[:, :, ::1] R not None, Py_ssize_t z, const int64_t[::1] counts not None,
+           int n_threads):
+    """Smallest and largest ``R[i, 0, z] / counts[i]``; NaN unless all are finite and all counts positive."""
+    cdef double low = 0, high = 0
+    check_shape(R.shape[0] > 0 and R.shape[1] > 0 and 0 <= z < R.shape[2], "R")
+    check_shape(counts.shape[0] == R.shape[0], "counts")
+    with nogil:
+        flm_levels_ratios(R.shape[0], R.shape[1] * R.shape[2], &R[0, 0, z], &counts[0], &low, &high,
+                          n_threads)
+    return low, high
 
 
 def collapse(const double[:, :, ::1] R not None, const int64_t[::1] xy not None,

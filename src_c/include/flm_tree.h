@@ -55,6 +55,10 @@ flm_status flm_levels_effects(const flm_levels *self, const double *Lambda, cons
 flm_status flm_levels_posterior(flm_index levels, int k, flm_index ld, const double *R, const int64_t *z,
                                 const double *Lambda, double *out, flm_index *level, int n_threads);
 
+/* Smallest and largest A[i * stride] / counts[i]; both NaN unless all are finite and all counts positive. */
+void flm_levels_ratios(flm_index levels, flm_index stride, const double *A, const int64_t *counts, double *low,
+                       double *high, int n_threads);
+
 /* sums (groups x u x u) += R_i'R_i by group[i], for k = 1. */
 void flm_levels_collapse(flm_index levels, int u, flm_index ld, const double *R, const int64_t *xy,
                          const int32_t *group, double *sums);

@@ -152,6 +152,25 @@ flm_status flm_levels_posterior(flm_index levels, int k, flm_index ld, const dou
     return status;
 }
 
+void flm_levels_ratios(flm_index levels, flm_index stride, const double *A, const int64_t *counts, double *low,
+                       double *high, int n_threads)
+{
+    double smallest = INFINITY, largest = -INFINITY;
+    int wrong = 0;
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static) num_threads(n_threads) reduction(min : smallest) reduction(max : largest) \
+    reduction(| : wrong) if (n_threads > 1 && levels > 65536)
+#endif
+    for (flm_index i = 0; i < levels; i++) {
+        const double ratio = A[i * stride] / (double)counts[i];
+        wrong |= (counts[i] < 1) | !(fabs(ratio) < INFINITY);
+        smallest = ratio < smallest ? ratio : smallest;
+        largest = ratio > largest ? ratio : largest;
+    }
+    *low = wrong ? NAN : smallest;
+    *high = wrong ? NAN : largest;
+}
+
 void flm_levels_collapse(flm_index levels, int u, flm_index ld, const double *R, const int64_t *xy,
                          const int32_t *group, double *sums)
 {

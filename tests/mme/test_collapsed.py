@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from oracle.dense import DenseEngine, statistics
 
+from fastlmm_core._kernels._tree import ratios
 from fastlmm_core.errors import ModelError, NumericalError
 from fastlmm_core.mme.choose import choose_engine
 from fastlmm_core.mme.collapsed import CollapsedEngine, can_collapse
@@ -81,3 +82,19 @@ def test_not_finite():
     R[2, 0, cp.y] = np.nan
     with pytest.raises(NumericalError):
         choose_engine(replace(cp, R=(R,)), np.arange(3))
+
+
+@pytest.mark.parametrize("levels", [5, 200_000])
+def test_ratios_of_sums_and_counts(levels):
+    rng = np.random.default_rng(levels)
+    counts = rng.integers(1, 9, levels)
+    R = np.ascontiguousarray(np.outer(counts * rng.uniform(0.5, 2.0, levels), [2.0, 1.0]))[:, None, :]
+    expected = R[:, 0, 1] / counts
+    for threads in (1, 3):
+        assert ratios(R, 1, counts, threads) == (expected.min(), expected.max())
+    for place, (value, count) in enumerate([(np.nan, 3), (np.inf, 3), (1.0, 0), (1.0, -2)]):
+        wrong, few = R.copy(), counts.copy()
+        wrong[place, 0, 1], few[place] = value, count
+        assert np.isnan(ratios(wrong, 1, few, 3)).all()
+    with pytest.raises(ValueError, match="counts"):
+        ratios(R, 1, counts[1:], 1)
