@@ -4,7 +4,8 @@
 
 #include "slots.h"
 
-#define KEYS_AHEAD 32 /* slots of a large table are fetched so many rows before they are needed */
+#define KEYS_AHEAD 32     /* slots of a large table are fetched so many rows before they are needed */
+#define BLOCKS_AT_ONCE 16 /* of ROOM_AT_ONCE keys, that a thread looks up */
 
 typedef struct {
     int64_t key;
@@ -128,7 +129,7 @@ FLM_INLINE int enter_keys(flm_key_table *table, int m, flm_index left, const int
     int32_t least = 0;
     for (int j = 0; j < m; j++) {
         if (ahead)
-            FLM_PREFETCH(table->slots + home_of(keys[j + ahead < left ? j + ahead : left - 1], shift));
+            FETCH(table->slots + home_of(keys[j + ahead < left ? j + ahead : left - 1], shift));
         codes[j] = enter(table, home_of(keys[j], shift), keys[j]);
         least |= codes[j];
     }
@@ -153,18 +154,21 @@ static flm_index find_all(const flm_key_table *table, flm_index n, const int64_t
                           int32_t *codes)
 {
     const uint64_t mask = table->size - 1;
+    const key_slot *const slots = table->slots;
+    const int shift = table->shift, ahead = table->size > PREFETCHED_SLOTS ? KEYS_AHEAD : 0;
     const flm_index blocks = (n + ROOM_AT_ONCE - 1) / ROOM_AT_ONCE;
     flm_index missed = 0;
 #if defined(_OPENMP)
-#pragma omp parallel for schedule(static) num_threads(n_threads) reduction(+ : missed)
+#pragma omp parallel for schedule(dynamic, BLOCKS_AT_ONCE) num_threads(n_threads) reduction(+ : missed)
 #endif
     for (flm_index b = 0; b < blocks; b++) {
         const flm_index start = b * ROOM_AT_ONCE, end = start + ROOM_AT_ONCE < n ? start + ROOM_AT_ONCE : n;
         for (flm_index i = start; i < end; i++) {
-            const flm_index later = i + KEYS_AHEAD < n ? i + KEYS_AHEAD : n - 1;
-            FLM_PREFETCH(table->slots + home_of(keys[later], table->shift));
-            codes[i] = table->slots[slot_of(table->slots, mask, home_of(keys[i], table->shift), keys[i])].level - 1;
-            missed += codes[i] < 0;
+            if (ahead)
+                FETCH(slots + home_of(keys[i + ahead < n ? i + ahead : n - 1], shift));
+            const int32_t level = slots[slot_of(slots, mask, home_of(keys[i], shift), keys[i])].level;
+            codes[i] = level - 1;
+            missed += !level;
         }
     }
     return missed;

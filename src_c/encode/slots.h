@@ -21,6 +21,13 @@
 #define NO_MEMORY (-1)
 #define TOO_MANY (-2)
 
+/* Asks for the cache line of a place that will be read, maybe by several threads. */
+#if defined(__GNUC__) || defined(__clang__)
+#define FETCH(place) __builtin_prefetch(place, 0)
+#else
+#define FETCH(place) ((void)(place))
+#endif
+
 /* The 128-bit product of two words, its halves combined. */
 FLM_INLINE uint64_t fold(uint64_t a, uint64_t b)
 {

@@ -4,8 +4,9 @@
 
 #include "slots.h"
 
-#define BLOCK 64         /* texts that are hashed before the first is looked up */
-#define HASHED 0xffu     /* upper byte of `rest` in the slot of a long text */
+#define BLOCK 64           /* texts that are hashed before the first is looked up */
+#define BLOCKS_AT_ONCE 256 /* that a thread looks up */
+#define HASHED 0xffu       /* upper byte of `rest` in the slot of a long text */
 #define BAD_OFFSET (-3)
 #define UNKNOWN (-2)
 
@@ -261,7 +262,7 @@ FLM_INLINE void prepare(const flm_text_table *table, const flm_texts *texts, flm
         homes[j] = home_of(keys[j], table->shift);
         any_long |= is_long(keys[j]);
         if (fetched)
-            FLM_PREFETCH(table->slots + homes[j]);
+            FETCH(table->slots + homes[j]);
     }
     if (!fetched || !any_long)
         return;
@@ -271,12 +272,12 @@ FLM_INLINE void prepare(const flm_text_table *table, const flm_texts *texts, flm
         const text_slot *slot = table->slots + homes[j];
         if (is_long(keys[j]) && slot->level && slot->word == keys[j].word) {
             known[n_known] = table->offsets + (slot->level - 1 - table->first);
-            FLM_PREFETCH(known[n_known++]);
+            FETCH(known[n_known++]);
         }
     }
     for (int j = 0; j < n_known; j++) {
-        FLM_PREFETCH(table->bytes + known[j][0]);
-        FLM_PREFETCH(table->bytes + known[j][1] - 1);
+        FETCH(table->bytes + known[j][0]);
+        FETCH(table->bytes + known[j][1] - 1);
     }
 }
 
@@ -319,7 +320,7 @@ static flm_index find_all(const flm_text_table *table, const flm_texts *texts, f
     const flm_index blocks = (n + BLOCK - 1) / BLOCK;
     flm_index missed = 0;
 #if defined(_OPENMP)
-#pragma omp parallel for schedule(static) num_threads(n_threads) reduction(+ : missed)
+#pragma omp parallel for schedule(dynamic, BLOCKS_AT_ONCE) num_threads(n_threads) reduction(+ : missed)
 #endif
     for (flm_index b = 0; b < blocks; b++) {
         const flm_index at = b * BLOCK;
