@@ -1,6 +1,7 @@
 """The command line: what it prints, what it writes, how it exits."""
 
 import functools
+import io
 import json
 import subprocess
 import sys
@@ -63,6 +64,21 @@ def test_files_of_every_kind(run, sleep, tmp_path, ending):
     found = {row["term"]: row["estimate"] for row in json.loads(out)["fixed_effects"]}
     assert code == 0 and found["Days"] == pytest.approx(10.467286, abs=1e-5)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_predict_with_corrected_errors(run, sleep, tmp_path):
+    model, new = tmp_path / "m.flm", tmp_path / "new.csv"
+    assert run("fit", FORMULA, "dataset:sleepstudy", "--save", model)[0] == 0
+    sleep.head(3).assign(Subject=["308", "nobody", "308"]).to_csv(new, index=False)
+    options = ("--se", "--new-levels", "missing", "--correction", "prasad-rao")
+    code, out, err = run("predict", model, new, *options)
+    found = pd.read_csv(io.StringIO(out))
+    assert (code, err) == (0, "") and found["se"].isna().tolist() == [False, True, False]
+    fit = flm.lmer(FORMULA, sleep)
+    expected = fit.predict(sleep.head(3), se=True, correction="prasad-rao")["se"]
+    np.testing.assert_allclose(found["se"][[0, 2]], expected[[0, 2]], rtol=1e-9)
+    code, _, err = run("predict", model, new, "--correction", "prasad-rao")
+    assert code == 2 and "--se" in err
 
 
 def test_plan_as_json(run, tmp_path):

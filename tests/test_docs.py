@@ -34,12 +34,14 @@ NAMES = {
         llf deviance reml_criterion aic bic df_modelwc nobs ngroups fittedvalues resid resid_scaled
         is_singular converged convergence marginal_cov icc r2 summary predict simulate refit anova
         contrast emmeans ranova profile bootstrap influence plot report tidy glance augment check loo
-        caic robust equation describe re_pca to_ml to_reml
+        caic robust equation describe re_pca to_ml to_reml drop_terms cov_varcorr design weights objective
+        hypotheses vif acf shrinkage
     """,
-    "PlotAccessor": "residuals qq ranef ranef_hist fit_lines shrinkage profile influence",
+    "PlotAccessor": "residuals qq ranef ranef_hist fit_lines shrinkage profile influence acf",
+    "BootstrapTest": "statistic df p p_error draws n_failed table",
     "LMResults": """
         params bse tvalues pvalues cov_params conf_int sigma llf aic bic nobs fittedvalues resid summary
-        predict anova contrast emmeans influence rsquared rsquared_adj fvalue f_pvalue
+        predict anova contrast emmeans influence rsquared rsquared_adj fvalue f_pvalue simulate design weights
     """,
     "Control": "engine tol max_iter n_starts probes mc_error seed",
     "Plan": "accumulate to_json from_json",

@@ -130,7 +130,11 @@ def _told(work, *arguments):
 @click.option("--se", is_flag=True, help="Also standard errors.")
 @click.option("--interval", type=click.Choice(["mean", "observation", "new_cluster"]))
 @click.option("--level", type=click.FloatRange(0, 1, True, True), default=0.95, show_default=True)
-def predict(model, data, output, effects, new_levels, se, interval, level):
+@click.option(
+    "--correction", type=click.Choice(["kackar-harville", "prasad-rao"]),
+    help="Of the errors, for variance parameters that are estimated.",
+)
+def predict(model, data, output, effects, new_levels, se, interval, level, correction):
     """Predict the rows of DATA with the fit in the file MODEL (made by fit --save).
 
     Writes a row for each row of DATA, in its order: predicted, or mean, se, lower, upper.
@@ -140,6 +144,9 @@ def predict(model, data, output, effects, new_levels, se, interval, level):
     fitted = flm.load(model)
     options = {"re": effects if effects in ("all", "none") else effects.split(",")}
     options |= {"new_levels": new_levels, "se": se, "interval": interval, "level": level}
+    options |= {"correction": correction}
+    if correction and not (se or interval):
+        raise click.UsageError("--correction is of errors: ask for --se or --interval")
     if isinstance(fitted, flm.LMResults):
         if se or interval:
             raise flm.ModelError("standard errors and intervals are for models with random terms")

@@ -60,10 +60,16 @@ class OneFactor(_Shared):
         F, G = self.H @ A, self.H @ R[:, :, self.columns]
         self.F, self.G = 0.5 * (F + F.transpose(0, 2, 1)), G
         self.dT = np.array([X for _, X in self.directions])
-        dTG = np.einsum("jab,ibr->jiar", self.dT, G)
+        m, r = len(self.dT), G.shape[2]
         # sum of G'dT_j F dT_k G and of G'dT_j G over the levels
-        self.M = np.einsum("jiar,iab,kibs->jkrs", dTG, self.F, dTG, optimize=True)
-        self.N = np.einsum("iar,jias->jrs", G, dTG, optimize=True)
+        self.M, self.N = np.zeros((m, m, r, r)), np.zeros((m, r, r))
+        step = max(1, CHUNK // (k * (m * r + 1)))
+        for start in range(0, len(G), step):
+            part = G[start : start + step]
+            dTG = np.einsum("jab,ibr->jiar", self.dT, part)
+            FdTG = np.einsum("iab,kibs->kias", self.F[start : start + step], dTG)
+            self.M += np.einsum("jiar,kias->jkrs", dTG, FdTG, optimize=True)
+            self.N += np.einsum("iar,jias->jrs", part, dTG, optimize=True)
 
     def variance(self, rows: RowBlock) -> np.ndarray:
         out = np.empty(len(rows))

@@ -146,3 +146,14 @@ def test_rows_that_take_too_long(fits, frame, monkeypatch):
     with pytest.raises(flm.ModelError, match="fewer rows"):
         fits["crossed"].predict(frame, se=True, correction="prasad-rao")
     assert fits["slopes"].predict(frame, se=True, correction="prasad-rao")["se"].notna().all()
+
+
+@pytest.mark.parametrize("name", ["slopes", "crossed"])
+def test_sizes_of_blocks_do_not_matter(frame, monkeypatch, name):
+    from fastlmm_core.inference import kackar_harville
+
+    formula, weights = MODELS[name]
+    whole = flm.lmer(formula, frame, weights=weights).predict(se=True, correction="prasad-rao")
+    monkeypatch.setattr(kackar_harville, "CHUNK", 40)
+    parts = flm.lmer(formula, frame, weights=weights).predict(se=True, correction="prasad-rao")
+    np.testing.assert_allclose(parts, whole, rtol=1e-10)
