@@ -66,7 +66,7 @@ def assemble(stats: CrossProducts) -> Assembled:
         for b, g in enumerate(factor_order):
             if a < b:
                 found = stats.pairs[f, g] if f < g else stats.pairs[g, f].transposed()
-                pairs[a, b] = replace(found, blocks=found.blocks[:, z[a]][:, :, z[b]])
+                pairs[a, b] = replace(found, blocks=_columns(_columns(found.blocks, z[a], 1), z[b], 2))
     structure, chain, parent, pairs = _structure(levels, [len(columns) for columns in z], pairs)
     standardization = replace(
         plan.standardization,
@@ -80,7 +80,7 @@ def assemble(stats: CrossProducts) -> Assembled:
     )  # fmt: skip
     products = rooms.CrossProducts(
         n=stats.n, sum_log_weights=stats.sum_log_weights, C=stats.C, x=layout.x, y=layout.y, z=positions,
-        levels=levels, R=tuple(_rows(stats.R[f], z[at]) for at, f in enumerate(factor_order)),
+        levels=levels, R=tuple(_columns(stats.R[f], z[at], 1) for at, f in enumerate(factor_order)),
         counts=tuple(stats.counts[f] for f in factor_order), structure=structure, order=chain, parent=parent,
         pairs=pairs, weighted=plan.spec.weights is not None,
     )  # fmt: skip
@@ -98,8 +98,11 @@ def assemble(stats: CrossProducts) -> Assembled:
     )  # fmt: skip
 
 
-def _rows(R, z):
-    return R if np.array_equal(z, np.arange(R.shape[1])) else np.ascontiguousarray(R[:, z])
+def _columns(sums, z, axis):
+    """Those of a factor's columns that the terms have, in their order; no copy when that is all of them."""
+    if np.array_equal(z, np.arange(sums.shape[axis])):
+        return sums
+    return np.ascontiguousarray(sums.take(z, axis))
 
 
 def _structure(levels, k, pairs):
