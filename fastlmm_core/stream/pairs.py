@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._kernels._merge import order_codes
 from ..crossprod.statistics import PairBlocks
 from .levels import increasing
 from .unions import join_keys
@@ -54,8 +55,9 @@ class Pairs:
 
     def transposed(self) -> "Pairs":
         """Of (g, f)."""
-        keys = (self.g.astype(np.int64) << SHIFT) | self.f
-        return Pairs.of_keys(keys, np.ascontiguousarray(self.blocks.transpose(0, 2, 1)))
+        order = order_codes(self.g, int(self.g.max(initial=0)) + 1)
+        blocks = np.ascontiguousarray(self.blocks[order].transpose(0, 2, 1))
+        return Pairs(self.g[order], self.f[order], blocks)
 
     def parents(self, levels: int) -> np.ndarray | None:
         """The level of g that each level of f occurs with, None when one occurs with several."""

@@ -206,3 +206,22 @@ flm_status flm_add_counts(flm_index n, flm_index na, const int64_t *A, const flm
     }
     return outside ? FLM_BAD_ARGUMENT : FLM_OK;
 }
+
+flm_status flm_order_codes(flm_index n, const flm_code *codes, flm_index levels, flm_index *order)
+{
+    flm_index *next = calloc((size_t)levels + 1, sizeof(flm_index));
+    if (!next)
+        return FLM_NO_MEMORY;
+    int outside = 0;
+    for (flm_index i = 0; i < n; i++) {
+        const int wrong = codes[i] < 0 || codes[i] >= levels;
+        outside |= wrong;
+        next[wrong ? 0 : codes[i] + 1]++;
+    }
+    for (flm_index l = 0; l < levels; l++)
+        next[l + 1] += next[l];
+    for (flm_index i = 0; i < n && !outside; i++)
+        order[next[codes[i]]++] = i;
+    free(next);
+    return outside ? FLM_BAD_ARGUMENT : FLM_OK;
+}

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Sums over two sets of rows added level by level: sizes are checked here, the GIL is released."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 
 import numpy as np
 
@@ -23,6 +23,7 @@ cdef extern from "flm_merge.h" nogil:
                             int n_threads) noexcept
     flm_status flm_add_counts(int64_t n, int64_t na, const int64_t *A, const int64_t *from_a, int64_t nb,
                               const int64_t *B, const int64_t *from_b, int64_t *out, int n_threads) noexcept
+    flm_status flm_order_codes(int64_t n, const int32_t *codes, int64_t levels, int64_t *order) noexcept
 
 
 cdef const int64_t *first(const int64_t[::1] values) noexcept:
@@ -126,3 +127,19 @@ def add_counts(const int64_t[::1] A not None, const int64_t[::1] from_a, const i
         status = flm_add_counts(n, A.shape[0], &A[0], x, B.shape[0], &B[0], y, &out[0], n_threads)
     refuse(status)
     return total
+
+
+def order_codes(const int32_t[::1] codes not None, int64_t levels):
+    """Stable order (n,) int64 of codes in ``[0, levels)``."""
+    cdef int64_t n = codes.shape[0]
+    order = np.empty(n, np.int64)
+    if n == 0:
+        return order
+    if levels < 1:
+        raise IndexError("there are no levels")
+    cdef int64_t[::1] out = order
+    cdef flm_status status
+    with nogil:
+        status = flm_order_codes(n, &codes[0], levels, &out[0])
+    refuse(status)
+    return order

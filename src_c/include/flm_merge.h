@@ -34,4 +34,8 @@ flm_status flm_add_rows(flm_index n, flm_index width, flm_index na, const double
 flm_status flm_add_counts(flm_index n, flm_index na, const int64_t *A, const flm_index *from_a, flm_index nb,
                           const int64_t *B, const flm_index *from_b, int64_t *out, int n_threads);
 
+/* order (n): entries by code, those of one code as they come.  FLM_BAD_ARGUMENT when a code is outside
+ * [0, levels). */
+flm_status flm_order_codes(flm_index n, const flm_code *codes, flm_index levels, flm_index *order);
+
 #endif

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastlmm_core._kernels._merge import add_counts, add_rows, union_keys
+from fastlmm_core._kernels._merge import add_counts, add_rows, order_codes, union_keys
 
 LARGE = 150_000  # entries above which threads share the work
 
@@ -106,3 +106,14 @@ def test_sizes_are_checked():
             wrong()
     assert add_rows(np.zeros((0, 3)), None, np.zeros((0, 3)), None).shape == (0, 3)
     assert add_rows(np.zeros((2, 0)), None, np.zeros((2, 0)), None).shape == (2, 0)
+
+
+@pytest.mark.parametrize("levels", [1, 7, 5000])
+def test_order_of_codes(levels):
+    codes = np.random.default_rng(levels).integers(0, levels, 20_000).astype(np.int32)
+    np.testing.assert_array_equal(order_codes(codes, levels), np.argsort(codes, kind="stable"))
+    assert len(order_codes(codes[:0], levels)) == 0
+    for wrong in (-1, levels):
+        codes[9] = wrong
+        with pytest.raises(IndexError):
+            order_codes(codes, levels)

@@ -15,6 +15,7 @@ MODELS = {
     "nested": ("y ~ x + (1 | s) + (1 + x | g)", None),
     "crossed": ("y ~ x + (1 | g) + (1 | h)", None),
     "crossed slopes": ("y ~ x + (1 + x | g) + (1 + x | h)", "w"),
+    "crossed, the smaller first": ("y ~ x + (1 + x | h) + (1 | g)", None),
     "interaction": ("y ~ x + (1 | h) + (1 | h:f)", None),
     "crossed interactions": ("y ~ x + (1 | g) + (1 | h:f)", None),
 }
