@@ -25,7 +25,7 @@ def test_fitted_values_are_products_of_the_matrices(name):
     np.testing.assert_allclose(X @ fit.params + Z @ b, fit.fittedvalues, rtol=1e-10)
     # its square with the covariances of the effects is the marginal covariance
     covariances = [np.kron(np.eye(fit.ngroups[group]), S) for group, S in fit.cov_re.items()]
-    V = Z @ sparse.block_diag(covariances) @ Z.T + fit.scale * sparse.diags_array(1.0 / dense.w)
+    V = Z @ sparse.block_diag(covariances) @ Z.T + fit.scale * sparse.diags(1.0 / dense.w)
     np.testing.assert_allclose(V.toarray(), dense.s2 * dense.V0, rtol=1e-9, atol=1e-9)
     np.testing.assert_array_equal(fit.weights, dense.w)
     pd.testing.assert_frame_equal(fit.design(newdata=frame), X)
