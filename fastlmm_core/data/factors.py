@@ -8,7 +8,7 @@ only lose the levels that do not occur.
 import numpy as np
 import pandas as pd
 
-from .._kernels._encode import KeyTable, dense_codes, key_range, relabel, used_levels
+from .._kernels._encode import KeyTable, dense_codes, key_range, relabel, shifted_codes, used_levels
 from ..errors import DataError
 from .arrow import join_labels
 from .table import FACTOR, TIME, TextColumn
@@ -16,6 +16,7 @@ from .table import FACTOR, TIME, TextColumn
 _DENSE_PER_ROW = 8  # slots of a lookup table per row, beyond _DENSE_ALWAYS
 _DENSE_ALWAYS = 1 << 16
 _FIRST_ROWS = 1 << 16  # that tell whether the range of many keys is wide, and their levels few
+_NARROW = 1 << 18  # keys in a range like this are codes but for a shift and the gaps
 _MOST_LEVELS = 2**31 - 2
 
 
@@ -79,15 +80,32 @@ def encode_integers(keys, n_threads=1):
         return np.empty(0, np.int32), np.empty(0, np.int64)
     keys = np.ascontiguousarray(keys)
     room = max(_DENSE_PER_ROW * len(keys), _DENSE_ALWAYS)
-    for some in (keys[:_FIRST_ROWS], keys):
-        smallest, largest = key_range(some, n_threads)
-        span = largest - smallest + 1
-        if span > room:
-            return _hashed(keys.astype(np.int64, copy=False), np.int64, n_threads)
+    smallest, largest = key_range(keys[:_FIRST_ROWS], n_threads)
+    if largest - smallest < min(_NARROW, room):
+        codes, low, largest = shifted_codes(keys, smallest, n_threads)
+        if low == smallest and largest - low < min(_NARROW, room):
+            return _without_gaps(codes, low, largest - low + 1, n_threads)
+        smallest = low
+    elif largest - smallest < room:
+        smallest, largest = key_range(keys, n_threads)
+    span = largest - smallest + 1
+    if span > room:
+        return _hashed(keys.astype(np.int64, copy=False), np.int64, n_threads)
     codes, uniques = dense_codes(keys, smallest, span, n_threads)
     if len(uniques) > _MOST_LEVELS:
         raise OverflowError("a grouping column has 2^31 levels or more")
     return codes, uniques.copy() if len(uniques) < span else uniques
+
+
+def _without_gaps(codes, smallest, span, n_threads):
+    """Codes in ``[0, span)`` without those that do not occur, in the same memory, and the keys that do."""
+    occur = used_levels(codes, span, n_threads)
+    if occur.all():
+        return codes, np.arange(smallest, smallest + span)
+    rank = np.zeros(1 + span, np.int32)
+    np.cumsum(occur, out=rank[1:])
+    relabel(codes, rank - 1, n_threads)
+    return codes, smallest + np.flatnonzero(occur)
 
 
 def _encode_floats(values, n_threads):

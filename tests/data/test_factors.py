@@ -47,6 +47,23 @@ def test_scattered_keys(levels):
     check(pool[rng.integers(0, levels, 100_000)], np.int64)
 
 
+@pytest.mark.parametrize(
+    "later", [(0, 4000), (-9, 4000), (0, 300_000), (-(2**40), 0), (2**31, 2**33), (-(2**63), 2**63 - 1)]
+)
+@pytest.mark.parametrize("step", [1, 3, 1000, 2**40])
+def test_later_keys_may_lie_elsewhere(later, step):
+    """The range of the first rows is what the way is chosen by."""
+    rng = np.random.default_rng(step % 97)
+    keys = np.append(rng.integers(0, 4000, 66_000) * step, rng.integers(*later, 5000))
+    for some in (keys, keys.astype(np.int32)):
+        for threads in (1, 2):
+            codes, used = encode_integers(some, threads)
+            expected, inverse = np.unique(some, return_inverse=True)
+            assert (codes.dtype, used.dtype) == (np.int32, np.int64)
+            np.testing.assert_array_equal(codes, inverse)
+            np.testing.assert_array_equal(used, expected)
+
+
 def test_extreme_span_does_not_overflow():
     check(np.array([-(2**63), 2**63 - 1, 0, -(2**63), 5]), np.int64)
 
