@@ -26,8 +26,9 @@ pytestmark = pytest.mark.skipif(not PAGES, reason="the pages are not beside the 
 NAMES = {
     "flm": """
         lmer lm load_dataset list_datasets save load Control anova plan fit CrossProducts Plan
-        LMMResults LMResults power simulate_design compare exact_rlrt FastLMMError FormulaError
-        ModelError DataError NumericalError RankWarning ConvergenceWarning MonteCarloWarning
+        LMMResults LMResults power simulate simulate_design compare bootstrap_lrt exact_rlrt
+        FastLMMError FormulaError ModelError DataError NumericalError RankWarning ConvergenceWarning
+        MonteCarloWarning
     """,
     "LMMResults": """
         params bse tvalues df pvalues cov_params conf_int theta sigma scale varcorr cov_re ranef coef
