@@ -16,7 +16,7 @@ def inflation(fit) -> pd.DataFrame:
     ]
     terms = [(name, at) for name, at in terms if at]
     if len(terms) < 2:
-        raise ModelError(f"the fixed part has {len(terms)} terms: there is nothing to be collinear with")
+        raise ModelError("a term is collinear with others: the fixed part needs two terms besides the intercept")
     used = np.concatenate([at for _, at in terms])
     V = fit._vcov[np.ix_(used, used)]
     sd = np.sqrt(np.diag(V))
