@@ -16,7 +16,9 @@ def inflation(fit) -> pd.DataFrame:
     ]
     terms = [(name, at) for name, at in terms if at]
     if len(terms) < 2:
-        raise ModelError("a term is collinear with others: the fixed part needs two terms besides the intercept")
+        raise ModelError(
+            "a term is collinear with others: the fixed part needs two terms besides the intercept"
+        )
     used = np.concatenate([at for _, at in terms])
     V = fit._vcov[np.ix_(used, used)]
     sd = np.sqrt(np.diag(V))
