@@ -34,5 +34,5 @@ def test_aliased_columns_and_single_terms():
     with pytest.warns(flm.RankWarning):
         fit = flm.lmer("Reaction ~ Days + twice + other + (1 | Subject)", sleep)
     assert list(fit.vif().index) == ["Days", "other"]
-    with pytest.raises(flm.ModelError, match="1 terms"):
+    with pytest.raises(flm.ModelError, match="needs two terms"):
         flm.lmer("Reaction ~ Days + (1 | Subject)", sleep).vif()
