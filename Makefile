@@ -57,7 +57,7 @@ tsan: build/tsan/stamp $(STAMPS)/test
 	TSAN_OPTIONS="ignore_noninstrumented_modules=1 report_signal_unsafe=0 exitcode=66" \
 	setarch -R $(BIN)/python -X faulthandler $(BIN)/pytest -q --capture=sys -m "not slow and not reference" $(TSAN_TESTS)
 CLANG ?= clang-19
-TSAN_TESTS ?= tests/crossprod tests/mme tests/factorization tests/data/test_factors.py
+TSAN_TESTS ?= tests/crossprod tests/mme tests/factorization tests/data/test_factors.py tests/data/test_hash_tables.py
 
 ## make coverage    lines that the suite runs, of the Python and of the C; below 90 percent of either fails
 coverage: build/coverage/stamp
