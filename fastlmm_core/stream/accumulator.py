@@ -131,14 +131,21 @@ class Accumulator:
 
     def _known(self, levels, f):
         """Codes of the levels of a grouping factor of earlier sums."""
-        parts = self.plan.groups[f]
-        codes = None
-        for place, (name, part, digits) in enumerate(zip(parts, levels.parts, levels.digits, strict=True)):
-            found = self.tables[name].add_levels(part.index, part.categories)[digits]
-            if place:
-                found = self.crossings[f][place - 1].encode((codes.astype(np.int64) << 32) | found)
-            codes = found
-        return codes
+        names = self.plan.groups[f]
+        return self._crossed(f, [
+            self.tables[name].add_levels(part.index, part.categories)[digits]
+            for name, part, digits in zip(names, levels.parts, levels.digits, strict=True)
+        ])  # fmt: skip
+
+    def _crossed(self, f, codes):
+        """Codes of a grouping factor from those of its parts."""
+        found = codes[0]
+        try:
+            for keys, code in zip(self.crossings[f], codes[1:], strict=True):
+                found = keys.encode((found.astype(np.int64) << 32) | code, self.threads)
+        except OverflowError:
+            raise DataError(f"{':'.join(self.plan.groups[f])!r} has more than 2^31 - 2 levels") from None
+        return found
 
     # -- rows to a design ------------------------------------------------------
 
@@ -189,11 +196,9 @@ class Accumulator:
             own_order = has_own_order(data, column.name)
             codes[name] = self.tables[name].encode(column, reader.rows, own_order, self.threads)
         factors = []
-        for parts, crossings in zip(self.plan.groups, self.crossings, strict=True):
-            found, n_levels = codes[parts[0]], len(self.tables[parts[0]])
-            for name, keys in zip(parts[1:], crossings, strict=True):
-                found = keys.encode((found.astype(np.int64) << 32) | codes[name], self.threads)
-                n_levels = keys.n
+        for f, parts in enumerate(self.plan.groups):
+            found = self._crossed(f, [codes[name] for name in parts])
+            n_levels = self.crossings[f][-1].n if self.crossings[f] else len(self.tables[parts[0]])
             factors.append(GroupingFactor(":".join(parts), found, pd.RangeIndex(n_levels)))
         return tuple(factors)
 

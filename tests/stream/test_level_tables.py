@@ -157,3 +157,15 @@ def test_dense_keys_are_their_own_codes(levels, density):
     codes = keys.encode(draw)
     np.testing.assert_array_equal(keys.keys(codes), draw)
     assert (keys.n == draw.max() + 1) == (density < 8 and (levels < 30_000 or density < 5))
+
+
+def test_more_combinations_than_can_be_numbered_are_named(data, monkeypatch):
+    from fastlmm_core.stream import accumulator
+
+    def full(keys, found, n_threads=1):
+        raise OverflowError
+
+    plan = flm.plan("y ~ x + (1 | h:f)", data)
+    monkeypatch.setattr(accumulator.IntegerKeys, "encode", full)
+    with pytest.raises(flm.DataError, match="'h:f' has more than"):
+        plan.accumulate(data)
