@@ -2,8 +2,8 @@
 
 Beside an intercept ``x:u`` without x and u cannot be centred atom by atom, nor can x and u
 in ``0 + x + u``; far from 0 they all look like a constant, and their cross-products lose the
-digits that tell them apart.  Such a column v_j is replaced by what it adds to the columns n_i
-before it,
+digits that tell them apart.  Others are nearly the same variable, as a year and its square.
+Such a column v_j is replaced by what it adds to the columns n_i before it,
 
     n_j = v_j - sum_i b_i n_i,
 
@@ -17,6 +17,7 @@ from fractions import Fraction
 from math import log2
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf
 
 from fastlmm_core.crossprod.rows import ScaledColumn
 
@@ -24,10 +25,11 @@ FAR = 10.0
 """Centre of an atom, in its standard deviations, that makes columns alike."""
 ALIKE = 0.01
 """Norm of what a column adds to those before it, relative to its own, below which it is replaced."""
-ALIASED = 1e-12
-"""The same relative to the products it is a sum of: nothing but rounding."""
+ALIASED = 1e-7
+"""The same relative to the products it is a sum of: the column is left as it is, to be dropped (`rank`)."""
 NEGLIGIBLE = 1e-3
 """Of what is left of a column: parts of other columns in it that need not be taken out."""
+ROUNDING = 1e-12
 MOST_COLUMNS = 200
 
 Polynomial = dict[tuple[tuple[int, float], ...], Fraction]
@@ -48,14 +50,31 @@ def rotate(columns: Sequence[ScaledColumn], B: np.ndarray, sizes, values):
     -------
     columns, B, and the indices of the columns that are new
     """
-    if not 1 < len(columns) <= MOST_COLUMNS or not any(_is_far(column, sizes) for column in columns):
+    numbers = [column for column in columns if any(map(sizes.is_numeric, column.atoms))]
+    far = any(_is_far(column, sizes) for column in numbers)
+    if not 1 < len(columns) <= MOST_COLUMNS or not (far or len(numbers) > 1):
         return tuple(columns), B, []
+    sample = {a: np.asarray(values(a), float) for a in {a for column in columns for a in column.atoms}}
     with np.errstate(all="ignore"):
-        return _rotated(columns, B, sizes, values)
+        if not far and not _are_alike(numbers, sample):
+            return tuple(columns), B, []
+        return _rotated(columns, B, sizes, sample)
 
 
-def _rotated(columns, B, sizes, values):
-    sample = {a: np.asarray(values(a), float) for column in columns for a in column.atoms}
+def _are_alike(columns, sample) -> bool:
+    """Whether one adds little to the others, by pivots of their Gram matrix."""
+    V = np.ones((len(columns), len(sample[columns[0].atoms[0]])))
+    for v, column in zip(V, columns, strict=True):
+        for a, center in zip(column.atoms, column.centers, strict=True):
+            v *= sample[a] - center
+        v *= column.multiplier
+    gram = V @ V.T
+    root = np.sqrt(gram.diagonal())
+    factor, info = dpotrf(gram / root / root[:, None], lower=1)
+    return info != 0 or not factor.diagonal().min() > ALIKE
+
+
+def _rotated(columns, B, sizes, sample):
     rows = len(next(iter(sample.values())))
     found, exact = list(columns), np.array([[Fraction(entry) for entry in row] for row in B.tolist()])
     V, basis = np.zeros((rows, len(columns))), np.zeros((rows, 0))
@@ -70,8 +89,7 @@ def _rotated(columns, B, sizes, values):
         if np.linalg.norm(rest) < ALIKE * size:
             b, polynomial, v = _difference(j, V, polynomials, sample)
             size, rest = np.linalg.norm(v), _rest(v, basis)
-            parts = sum(np.linalg.norm(_evaluate({key: c}, sample, rows)) for key, c in polynomial.items())
-            if not ALIASED * parts < size < np.inf:
+            if not _least(polynomial, sample, rows, sizes) < size < np.inf:
                 continue  # it adds nothing: how columns are dropped is seen to later
             unit = 2.0 ** round(log2(size / np.sqrt(rows)))
             polynomials[j] = {key: c / Fraction(unit) for key, c in polynomial.items()}
@@ -83,6 +101,16 @@ def _rotated(columns, B, sizes, values):
             new.append(j)
         basis = np.column_stack([basis, rest / max(np.linalg.norm(rest), 1e-300)])
     return tuple(found), exact.astype(float), new
+
+
+def _least(polynomial: Polynomial, sample, rows, sizes) -> float:
+    """Norm below which a sum of products is rounding, of its own or of the numbers in it."""
+    own = numbers = 0.0
+    for key, c in polynomial.items():
+        norm = float(np.linalg.norm(_evaluate({key: c}, sample, rows)))
+        own += norm
+        numbers += norm * any(sizes.is_numeric(a) for a, _ in key)
+    return max(ROUNDING * own, ALIASED * numbers)
 
 
 def _is_far(column: ScaledColumn, sizes) -> bool:

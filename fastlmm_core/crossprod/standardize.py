@@ -24,10 +24,12 @@ import numpy as np
 
 from fastlmm_core.crossprod.rotate import rotate
 from fastlmm_core.crossprod.rows import ScaledColumn
+from fastlmm_core.errors import DataError
 from fastlmm_core.formula.terms import Atom, Column, Design
 
 SAMPLE_ROWS = 4096
 MAX_CENTRED_ATOMS = 6
+LARGEST = 1e75  # of coefficients
 CONSTANT = 1e-13  # relative spread of values that are equal up to round-off
 
 
@@ -126,10 +128,13 @@ def standardize(design: Design) -> Standardization:
     sizes = _AtomSizes(design)
     x_columns, x_map, x_scale = _scaled_columns(design.fixed, design.atoms, sizes, design.ones)
     terms = [_scaled_columns(term.columns, design.atoms, sizes, None) for term in design.terms]
+    z_scales = [scale for _, _, scale in terms]
     y = Atom(design.response_name, design.response)
     y_center, y_scale = _center_and_scale(y, design.n) if design.ones is not None else (0.0, 1.0)
     if y_center == 0.0:
         y_scale = _rms_scale(y, design.n)
+    for columns, scale in ((design.fixed, x_scale), *zip((t.columns for t in design.terms), z_scales)):
+        _check_units(columns, scale, y_scale)
     return Standardization(
         x_columns=x_columns,
         z_columns=tuple(columns for columns, _, _ in terms),
@@ -140,6 +145,17 @@ def standardize(design: Design) -> Standardization:
         ones=design.ones,
         z_maps=tuple(M / scale for _, M, scale in terms),
     )
+
+
+def _check_units(columns, scale, y_scale) -> None:
+    """DataError for coefficients whose fourth power, the variance of a variance, no float holds."""
+    for column, size in zip(columns, scale.tolist(), strict=True):
+        if not 1.0 / LARGEST < y_scale / size < LARGEST:
+            unit = f"{column.name!r} or of the response" if column.atoms else "the response"
+            raise DataError(
+                f"the coefficient of {column.name!r} would be near {y_scale / size:.0e}: the variance of its "
+                f"variance is beyond what a float holds; change the unit of {unit}, as in y / 1e100"
+            )
 
 
 class _AtomSizes:
@@ -215,6 +231,7 @@ def _scaled_columns(columns: Sequence[Column], atoms: Sequence[Atom], sizes, one
     for j, column in enumerate(columns):
         place.setdefault(tuple(sorted(column.atoms)), j)
     M, scaled = np.eye(p), []
+    n_numbers, all_centred = 0, True
     for j, column in enumerate(columns):
         centred: tuple[int, ...] = ()
         for a in column.atoms[:MAX_CENTRED_ATOMS]:
@@ -227,13 +244,16 @@ def _scaled_columns(columns: Sequence[Column], atoms: Sequence[Atom], sizes, one
             if some:
                 rest = _rest(column.atoms, some, place, units, ones, j)
                 M[:, j] += prod(-sizes.center(a) for a in some) * rest
+        n_numbers += bool(column.atoms)
+        all_centred = all_centred and len(centred) == len(column.atoms)
         scale = prod(sizes.scale(a, a in centred) for a in column.atoms if sizes.is_numeric(a))
         centers = tuple(sizes.center(a) if a in centred else 0.0 for a in column.atoms)
         scaled.append(ScaledColumn(column.atoms, centers, 1.0 / scale))
     scale = np.array([1.0 / column.multiplier for column in scaled])
-    columns, B, new = rotate(scaled, M / scale, sizes, partial(_sampled, atoms, sizes.n))
-    M[:, new], scale[new] = B[:, new], 1.0
-    return columns, M, scale
+    if n_numbers > 1 or not all_centred:
+        scaled, B, new = rotate(scaled, M / scale, sizes, partial(_sampled, atoms, sizes.n))
+        M[:, new], scale[new] = B[:, new], 1.0
+    return tuple(scaled), M, scale
 
 
 def _sampled(atoms, n, a):

@@ -62,9 +62,8 @@ def wanted_starts(objective: ProfiledObjective, theta_map: ThetaMap) -> int:
         return 1
     beyond = unmatched(objective, theta_map)
     if objective.work > SMALL_WORK:
-        each = len(beyond) if len(theta_map.k) > 1 else 0
-        return each + (ALL_AMPLE if _compete(objective, theta_map) else 1)
-    if beyond and (len(theta_map.blocks) > 1 or crowded(objective, theta_map, 2 * CROWDED)):
+        return len(beyond) + (ALL_AMPLE if _compete(objective, theta_map) else 1)
+    if beyond:
         return MOST_STARTS
     if len(theta_map.blocks) == 1:
         if crowded(objective, theta_map):
@@ -79,13 +78,17 @@ def wanted_starts(objective: ProfiledObjective, theta_map: ThetaMap) -> int:
 def unmatched(objective: ProfiledObjective, theta_map: ThetaMap) -> list[int]:
     """Terms with random effects whose mean is no fixed effect (`unmatched_means`).
 
-    Where a search is expensive, those of which it would explain something.
+    Where a search is expensive, those of which it would explain something; none where one term has
+    levels enough to tell.
     """
+    expensive = objective.work > SMALL_WORK
+    apart = shares_factor(theta_map) or crowded(objective, theta_map, 2 * CROWDED)
+    if len(theta_map.k) == 1 and (expensive or not apart):
+        return []
     find = getattr(objective.engine, "unmatched", None)
     if objective.unmatched is None:
         objective.unmatched = [np.zeros(k) for k in theta_map.k] if find is None else find()
-    least = TELLING if objective.work > SMALL_WORK else 0.0
-    gains = objective.unmatched
+    gains, least = objective.unmatched, TELLING if expensive else 0.0
     return [t for t, b in enumerate(theta_map.blocks) if (gains[b.factor][b.rows] > least).any()]
 
 
@@ -168,8 +171,9 @@ def starting_factors(
     """Per-term factors (q, r), standardized, of start ``number``.
 
     First the user's, or the estimate from the identity.  One term: the estimate from small
-    variances next, then random ones.  Several: ample variances, twice, the estimate from small ones, each
-    term ample in turn while the others are small, random ones (`ample_terms`).
+    variances next, ample ones where the mean of effects is no fixed effect, then random ones.
+    Several: ample variances, twice, the estimate from small ones, each term ample in turn while the
+    others are small, random ones (`ample_terms`).
     """
     blocks = theta_map.blocks
     if number == 0 and start is not None:
@@ -201,7 +205,9 @@ def ample_terms(objective: ProfiledObjective, theta_map: ThetaMap, number: int) 
     alone, first = every, 4
     if objective.work > SMALL_WORK and beyond:
         alone, first = beyond, ALL_AMPLE if _compete(objective, theta_map) else 1
-    if len(every) == 1 or number < 1:
+    if len(every) == 1:
+        return (every if beyond and number == 2 else []), AMPLE[0]
+    if number < 1:
         return [], 0.0
     if number < min(first, ALL_AMPLE):
         return every, AMPLE[number > 1]

@@ -86,6 +86,21 @@ def test_columns_are_made_unlike(name, offset):
     assert set(layout.x) >= set(layout.z[0])  # the same columns, kept once
 
 
+@pytest.mark.parametrize("noise", [1e-3, 1e-5, 1e-6])
+def test_nearly_the_same_variable(noise):
+    """Kept, and told from the other: R drops columns that add less than 1e-7."""
+    example = make([(), (X0,), (COPY,)], [[ONE, c(X0), c(COPY)]], 10.0)
+    difference = np.random.default_rng(0).integers(-(2**10), 2**10, N) / 2.0**9
+    copy = example.atoms[COPY].values
+    copy += np.round(noise * difference * 2**40) / 2**40
+    products, standardization, layout = build_cross_products(example)
+    U = dense_u(example, layout)
+    assert smallest(U[:, layout.x]) > 0.02 and smallest(U[:, layout.z[0]]) > 0.02
+    B = standardization.x_map / standardization.x_scale
+    np.testing.assert_allclose(U[:, layout.x], exactly(example, example.fixed, B), atol=1e-14 / noise)
+    assert check_rank(products, standardization, layout, example)[1] == []
+
+
 def test_others_stay_as_they_are():
     for columns in ([(), (X0,), (X1,), (X0, X1)], [(), (X0,), (F1,)]):
         found = standardize(make(columns, [[ONE, c(X0)]], 1e6))
