@@ -112,8 +112,7 @@ class Accumulator:
         for f, at in enumerate(codes):
             if not len(at):
                 continue
-            in_order = at[-1] == len(at) - 1 and increasing(at)
-            place = slice(len(at)) if in_order else at
+            place = slice(at[0], at[-1] + 1) if _in_a_row(at) else at
             self._reserve(f, int(at.max()) + 1)
             self.R[f][place] = stats.R[f]
             if self.counts[f] is not None:
@@ -132,10 +131,13 @@ class Accumulator:
     def _known(self, levels, f):
         """Codes of the levels of a grouping factor of earlier sums."""
         names = self.plan.groups[f]
-        return self._crossed(f, [
-            self.tables[name].add_levels(part.index, part.categories)[digits]
-            for name, part, digits in zip(names, levels.parts, levels.digits, strict=True)
-        ])  # fmt: skip
+        codes = [
+            self.tables[name].add_levels(part.index, part.categories)
+            for name, part in zip(names, levels.parts, strict=True)
+        ]
+        if len(codes) == 1:  # every value is a level, in its order
+            return codes[0]
+        return self._crossed(f, [code[digit] for code, digit in zip(codes, levels.digits, strict=True)])
 
     def _crossed(self, f, codes):
         """Codes of a grouping factor from those of its parts."""
@@ -304,14 +306,19 @@ def _widened(sums, size):
 
 def _packed(sums, codes, in_place):
     """``sums[codes]`` of increasing codes; in the same memory when that is allowed."""
-    if in_place and (not len(codes) or codes[-1] == len(codes) - 1):
-        return sums[: len(codes)]
+    if in_place and _in_a_row(codes):
+        return sums[codes[0] : codes[-1] + 1]
     found = sums if in_place else np.empty((len(codes), *sums.shape[1:]), sums.dtype)
     for at in range(0, len(codes), MOVED_LEVELS):
         some = codes[at : at + MOVED_LEVELS]  # some >= at: nothing is overwritten before it is read
         run = some[-1] - some[0] == len(some) - 1
         found[at : at + len(some)] = sums[some[0] : some[-1] + 1] if run else sums[some]
     return found[: len(codes)]
+
+
+def _in_a_row(codes) -> bool:
+    """Whether each code is the one before and 1."""
+    return len(codes) > 0 and codes[-1] - codes[0] == len(codes) - 1 and increasing(codes)
 
 
 def _ranks(order, size):

@@ -12,7 +12,7 @@ import pandas as pd
 
 from .._kernels._encode import KeyTable, key_range, shifted_codes, used_levels
 from ..data.factors import encode_integers
-from ..data.table import FACTOR, TIME, Table, TextColumn
+from ..data.table import FACTOR, TIME, Table, TextColumn, numeric_column
 from ..data.texts import TextKeys, order_of_texts, texts_of
 from ..errors import DataError
 
@@ -207,10 +207,12 @@ class LevelTable:
         """Codes (n,) int32 of levels as `levels` gives them; ``categories`` is an order of their own."""
         if not len(index):
             return np.empty(0, np.int32)
-        values = index
         if categories is not None:
-            values = pd.Categorical.from_codes(categories.get_indexer(index), categories)
-        column = Table(pd.DataFrame({self.name: values})).column(self.name)
+            index = pd.Categorical.from_codes(categories.get_indexer(index), categories)
+        if categories is None and index.dtype == np.int64:
+            column = numeric_column(self.name, index.to_numpy())
+        else:
+            column = Table(pd.DataFrame({self.name: index})).column(self.name)
         return self.encode(column, own_order=categories is not None)
 
     def _check(self, column):
