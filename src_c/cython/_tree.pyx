@@ -65,7 +65,7 @@ MAX_DEPTH = FLM_MAX_DEPTH
 
 cdef enum:
     SMALL_PACK = 1 << 18  # numbers: 2 MB, which stay in a cache
-    READINGS = 8  # more than most searches take; then packing has cost about as much
+    READINGS = 24  # more than most searches take; then packing fresh memory has cost about as much
 
 
 cdef int refuse(flm_status status, flm_index level, str where) except -1:
