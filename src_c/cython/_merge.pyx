@@ -32,6 +32,14 @@ cdef const int64_t *first(const int64_t[::1] values) noexcept:
     return &values[0]
 
 
+cdef bint increasing(const int64_t *keys, int64_t n) noexcept nogil:
+    cdef int64_t i
+    cdef bint falls = False
+    for i in range(1, n):
+        falls |= keys[i] <= keys[i - 1]
+    return not falls
+
+
 def union_keys(const int64_t[::1] a not None, const int64_t[::1] b not None, int n_threads=1):
     """The union of two strictly increasing arrays, and where its keys lie in both.
 
@@ -45,9 +53,12 @@ def union_keys(const int64_t[::1] a not None, const int64_t[::1] b not None, int
     both.a, both.b = first(a), first(b)
     if n_threads < 1:
         raise ValueError("n_threads is 1 or more")
-    cdef int64_t n
+    cdef int64_t n = -1
     with nogil:
-        n = flm_union_count(&both, n_threads)
+        if increasing(both.a, both.na) and increasing(both.b, both.nb):
+            n = flm_union_count(&both, n_threads)
+    if n < 0:
+        raise ValueError("the keys do not increase")
     cdef int64_t[::1] from_a, from_b, new
     cdef int64_t *x = NULL
     cdef int64_t *y = NULL

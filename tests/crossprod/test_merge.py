@@ -101,6 +101,8 @@ def test_sizes_are_checked():
         lambda: add_rows(A, None, B, places, 0),
         lambda: add_counts(places, None, places[:3], None),
         lambda: union_keys(places[:1], places[:1], 0),
+        lambda: union_keys(places[:2], places[:1]),  # keys must increase
+        lambda: union_keys(places[:1], np.array([3, 5, 4])),
     ):
         with pytest.raises(ValueError):
             wrong()
