@@ -51,3 +51,16 @@ def test_maximum_is_not_lower_than_far_away():
     """The limit of ``(x:u | h)`` far from 0 is smooth in the offset: 1e4 and 1e7 agree to 1e-3."""
     near, far = (flm.lmer("y ~ x * u + (x:u | h)", frame(3, offset), reml=False) for offset in (1e4, 1e7))
     assert near.converged and far.converged and near.llf == pytest.approx(far.llf, abs=2e-3)
+
+
+def test_statistics_of_batches():
+    """Columns that are sums of products travel with a plan: halves merged, a refit of other values."""
+    data = frame(4, 1e5)
+    formula = "y ~ x:u + (x:u | h)"
+    whole = flm.lmer(formula, data)
+    plan = type(flm.plan(formula, data)).from_json(flm.plan(formula, data).to_json())
+    fit = flm.fit(plan.accumulate(data.iloc[:60]).merge(plan.accumulate(data.iloc[60:])))
+    assert fit.llf == pytest.approx(whole.llf, abs=1e-8)
+    np.testing.assert_allclose(fit.bse, whole.bse, rtol=1e-6)
+    again = whole.refit(2.0 * data["y"])
+    np.testing.assert_allclose(again.params, 2.0 * whole.params, rtol=1e-5)

@@ -93,3 +93,17 @@ def test_random_effects_that_fit_the_response_exactly():
     with pytest.warns(flm.ConvergenceWarning, match="residual variance goes to 0"):
         fit = flm.lmer("y ~ 1 + (x + z | g) + (x | h)", frame, reml=False)
     assert not fit.converged and fit.sigma < 1e-3 * frame["y"].std()
+
+
+def test_average_information_that_converges_slowly():
+    """Where it leaves a third of what is to gain at each step, differences of the gradient take over."""
+    rng = np.random.default_rng(2)
+    n, g, k = 3000, rng.integers(0, 150, 3000), rng.integers(0, 60, 3000)
+    x, z = rng.normal(size=n), rng.normal(size=n)
+    b = rng.normal(size=(150, 2)) * rng.choice([0, 0.3, 1, 3], 2)
+    y = rng.choice([0, 2, 20]) + x + b[g, 0] + b[g, 1] * x + rng.normal(size=60)[k] + rng.normal(size=n)
+    frame = pd.DataFrame({"y": y, "x": x, "z": z, "g": g, "k": k})
+    fit = flm.lmer("y ~ 1 + (z | g) + (x | k)", frame, control=flm.Control(n_starts=1))
+    assert fit.converged and fit.convergence.iterations < 40 and fit.convergence.n_gradients < 55
+    nearer = flm.lmer("y ~ 1 + (z | g) + (x | k)", frame, start=fit.theta, control=flm.Control(n_starts=1))
+    np.testing.assert_allclose(nearer.theta, fit.theta, atol=1e-5)
