@@ -22,6 +22,7 @@ from ..formula.design import Builder
 from ..formula.parse import parse_formula
 from ..formula.reader import RowReader
 from ..formula.spec import DesignSpec
+from ..formula.terms import GroupingFactor
 from .columns import check_columns, needed_columns, piece_names
 from .forecast import Expected, Forecast, expected_levels, forecast
 from .learn import Learned, learn
@@ -386,6 +387,11 @@ class _Template(Builder):
             self.matched[place] = codes
         return self.matched[place]
 
+    def grouping(self, group, columns):
+        """All rows of one level: levels are numbered in the stream."""
+        codes = np.zeros(self.report.n_used, np.int32)
+        return GroupingFactor(":".join(group), codes, pd.RangeIndex(1)), None
+
     def check_response(self, response, name):
         """One batch says nothing."""
 
@@ -405,8 +411,6 @@ def _template(parsed, first, learned, weights, contrasts, na_action, warn):
     design, spec, _ = builder.build(weights, None, na_action, states)
     if warn:
         builder.warn()
-    factors = tuple(replace(f, levels=pd.RangeIndex(len(f.levels))) for f in design.factors)
-    design = replace(design, factors=factors)
     standardization = standardize(design)
     layout = build_layout(design, standardization)
     layout = _layout(layout.columns, layout.x, layout.y, layout.z, layout.term_slices, layout.fixed_names)
