@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from .sources import Batch
 
-AHEAD = 2  # batches that wait
+AHEAD = 1  # batches that wait
 
 
 class _End:

@@ -140,7 +140,7 @@ def _scanners(dataset, fragments, columns, rows, options):
 def _row_groups(fragment, rows):
     if not hasattr(fragment, "row_groups"):
         return [("", fragment)]
-    runs = _runs(fragment.metadata, [group.id for group in fragment.row_groups], rows)
+    runs = _runs({group.id: group.num_rows for group in fragment.row_groups}, rows)
     return [(_place(groups), fragment.subset(row_group_ids=groups)) for groups in runs]
 
 
@@ -322,16 +322,11 @@ def _read(file, columns, kinds, rows, identity, threads):
     """Batches of one file; the last one says that the file is complete."""
     given = dict(file.partition)
     inside = [name for name in columns if name in kinds]
-    waiting = None
-    for table, place in _tables(file, inside, kinds, rows, threads):
-        if waiting is not None:
-            yield Batch(*waiting)
+    for table, place, ends in _tables(file, inside, kinds, rows, threads):
         for name in columns:
             if name not in kinds:
                 table = table.append_column(name, _constant(given.get(name), table.num_rows))
-        waiting = table, f"{file.path}{place}"
-    if waiting is not None:
-        yield Batch(*waiting, identity)
+        yield Batch(table, f"{file.path}{place}", identity if ends else None)
 
 
 def _constant(value, n):
@@ -340,6 +335,7 @@ def _constant(value, n):
 
 
 def _tables(file, columns, kinds, rows, threads):
+    """Tables of one file, what part of it they are, and whether they are the last."""
     if file.format == "parquet":
         yield from _parquet(file.path, file.groups, columns, kinds, rows, threads)
     elif file.format == "ipc":
@@ -347,14 +343,25 @@ def _tables(file, columns, kinds, rows, threads):
             reader = _ipc(file.path)
             _check(file.path, reader.schema, columns, kinds)
             batches = reader if hasattr(reader, "read_next_batch") else _numbered(reader)
-            for table in coalesce(batches, reader.schema, rows):
-                yield table.select(columns), ""
+            for table, ends in _ending(coalesce(batches, reader.schema, rows)):
+                yield table.select(columns), "", ends
     else:
         with _faults(file.path), _csv(file.path, None) as reader:
             _check(file.path, reader.schema, columns, kinds)
         with _faults(file.path), _csv(file.path, columns) as reader:
-            for table in coalesce(reader, reader.schema, rows):
-                yield table, ""
+            for table, ends in _ending(coalesce(reader, reader.schema, rows)):
+                yield table, "", ends
+
+
+def _ending(tables):
+    """Each, and whether it is the last, for which one more is read first."""
+    waiting = None
+    for table in tables:
+        if waiting is not None:
+            yield waiting, False
+        waiting = table
+    if waiting is not None:
+        yield waiting, True
 
 
 def _numbered(reader):
@@ -401,24 +408,25 @@ def _parquet(path, chosen, columns, kinds, rows, threads):
     with file:
         _check(path, file.schema_arrow, columns, kinds)
         chosen = range(file.num_row_groups) if chosen is None else chosen
-        for groups in _runs(file.metadata, chosen, rows):
-            n = sum(file.metadata.row_group(g).num_rows for g in groups)
-            place = _place(groups)
+        sizes = {group: file.metadata.row_group(group).num_rows for group in chosen}
+        for groups in _runs(sizes, rows):
+            n = sum(sizes[group] for group in groups)
+            place, ends = _place(groups), groups[-1] == [*sizes][-1]
             with _faults(path, place):
                 if n > 2 * rows:
                     even = -(-n // -(-n // rows))
                     batches = file.iter_batches(even, row_groups=groups, columns=columns, use_threads=threads)
                     for batch in batches:
-                        yield pa.Table.from_batches([batch]), place
+                        n -= batch.num_rows
+                        yield pa.Table.from_batches([batch]), place, ends and n == 0
                 else:
-                    yield file.read_row_groups(groups, columns=columns, use_threads=threads), place
+                    yield file.read_row_groups(groups, columns=columns, use_threads=threads), place, ends
 
 
-def _runs(metadata, groups, rows):
-    """Consecutive row groups, joined up to about ``rows`` rows."""
+def _runs(sizes, rows):
+    """Consecutive row groups of these sizes, joined up to about ``rows`` rows."""
     run, n = [], 0
-    for group in groups:
-        size = metadata.row_group(group).num_rows
+    for group, size in sizes.items():
         if run and n + size > rows:
             yield run
             run, n = [], 0
