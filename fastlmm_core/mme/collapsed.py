@@ -64,7 +64,7 @@ class CollapsedEngine:
         self._A_level = R[:, 0, cp.z[factor][0]]
         sizes, group, self._count = _group_sizes(counts)
         self._A = sizes * (self._A_level.sum() / counts.sum())
-        S = collapse(R, self.xy, group, len(sizes))
+        S = collapse(R, self.xy, group, len(sizes), n_threads)
         if not np.isfinite(S.sum()):
             raise NumericalError("cross-products of the grouping factor are not finite")
         S += np.tril(S, -1).transpose(0, 2, 1)

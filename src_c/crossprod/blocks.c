@@ -3,7 +3,7 @@
 #include <math.h>
 
 #define FLM_LINE 8    /* doubles in a cache line */
-#define ROWS_AHEAD 16 /* rows between asking for a slot of R and adding to it */
+#define ROWS_AHEAD 32 /* rows between asking for a slot of R and adding to it */
 
 FLM_CLONES void flm_weighted_block(const flm_columns *columns, const double *weights, flm_index at, int m,
                                    double *block)

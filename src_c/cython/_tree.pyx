@@ -39,8 +39,8 @@ cdef extern from "flm_tree.h" nogil:
                                     const double *Lambda, double *out, flm_index *level, int n_threads)
     void flm_levels_ratios(flm_index levels, flm_index stride, const double *A, const int64_t *counts,
                            double *low, double *high, int n_threads)
-    void flm_levels_collapse(flm_index levels, int u, flm_index ld, const double *R, const int64_t *xy,
-                             const int32_t *group, double *sums)
+    flm_status flm_levels_collapse(flm_index levels, int u, flm_index ld, const double *R, const int64_t *xy,
+                                   const int32_t *group, flm_index groups, double *sums, int n_threads)
     ctypedef struct flm_chain:
         int depth
         int u
@@ -240,7 +240,7 @@ def ratios(const double[:, :, ::1] R not None, Py_ssize_t z, const int64_t[::1] 
 
 
 def collapse(const double[:, :, ::1] R not None, const int64_t[::1] xy not None,
-             const int32_t[::1] group not None, Py_ssize_t groups):
+             const int32_t[::1] group not None, Py_ssize_t groups, int n_threads=1):
     """(groups, u, u): lower triangles of the sums of R_i'R_i over the levels of a group; k = 1."""
     cdef Py_ssize_t i, u = xy.shape[0]
     check_shape(R.shape[0] > 0 and u > 0 and R.shape[1] == 1, "R")
@@ -251,8 +251,12 @@ def collapse(const double[:, :, ::1] R not None, const int64_t[::1] xy not None,
             raise IndexError(f"group {group[i]} of {groups}")
     out = np.zeros((groups, u, u))
     cdef double[:, :, ::1] sums = out
+    cdef flm_status status
     with nogil:
-        flm_levels_collapse(R.shape[0], <int> u, R.shape[2], &R[0, 0, 0], &xy[0], &group[0], &sums[0, 0, 0])
+        status = flm_levels_collapse(R.shape[0], <int> u, R.shape[2], &R[0, 0, 0], &xy[0], &group[0], groups,
+                                     &sums[0, 0, 0], n_threads)
+    if status != FLM_OK:
+        refuse(status, -1, "")
     return out
 
 

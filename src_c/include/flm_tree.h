@@ -60,8 +60,8 @@ void flm_levels_ratios(flm_index levels, flm_index stride, const double *A, cons
                        double *high, int n_threads);
 
 /* sums (groups x u x u) += R_i'R_i by group[i], for k = 1. */
-void flm_levels_collapse(flm_index levels, int u, flm_index ld, const double *R, const int64_t *xy,
-                         const int32_t *group, double *sums);
+flm_status flm_levels_collapse(flm_index levels, int u, flm_index ld, const double *R, const int64_t *xy,
+                               const int32_t *group, flm_index groups, double *sums, int n_threads);
 
 /* ---- a chain of nested factors --------------------------------------------------- */
 

@@ -8,6 +8,9 @@
 #define MAX_CHUNKS 32
 #define LEVELS_PER_CHUNK 1024 /* a multiple of FLM_LANES */
 
+#define COLLAPSE_CHUNKS 8
+#define MANY_LEVELS 65536
+#define SMALL_SUMS 65536 /* numbers, which stay in a cache */
 #define BATCH 4 /* packs added to the sums together: a fourth of the traffic */
 
 /* sum[c, d] += E'E, d <= c < u, of `packs` packs in a row */
@@ -171,15 +174,36 @@ void flm_levels_ratios(flm_index levels, flm_index stride, const double *A, cons
     *high = wrong ? NAN : largest;
 }
 
-void flm_levels_collapse(flm_index levels, int u, flm_index ld, const double *R, const int64_t *xy,
-                         const int32_t *group, double *sums)
+static void collapse_chunk(flm_index first, flm_index last, int u, flm_index ld, const double *R,
+                           const int64_t *xy, const int32_t *group, double *sums)
 {
     const flm_index size = (flm_index)u * u;
-    for (flm_index i = 0; i < levels; i++) {
+    for (flm_index i = first; i < last; i++) {
         const double *row = R + i * ld;
         double *sum = sums + group[i] * size;
         for (int c = 0; c < u; c++)
             for (int d = 0; d <= c; d++)
                 sum[(flm_index)c * u + d] += row[xy[c]] * row[xy[d]];
     }
+}
+
+flm_status flm_levels_collapse(flm_index levels, int u, flm_index ld, const double *R, const int64_t *xy,
+                               const int32_t *group, flm_index groups, double *sums, int n_threads)
+{
+    const flm_index size = groups * u * u;
+    const int chunks = levels > MANY_LEVELS && size <= SMALL_SUMS ? COLLAPSE_CHUNKS : 1;
+    double *partial = chunks == 1 ? sums : calloc((size_t)(chunks * size), sizeof(double));
+    if (!partial)
+        return FLM_NO_MEMORY;
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static, 1) num_threads(n_threads) if (n_threads > 1 && chunks > 1)
+#endif
+    for (int c = 0; c < chunks; c++)
+        collapse_chunk(levels * c / chunks, levels * (c + 1) / chunks, u, ld, R, xy, group, partial + c * size);
+    if (chunks > 1) {
+        for (flm_index s = 0; s < chunks * size; s++)
+            sums[s % size] += partial[s];
+        free(partial);
+    }
+    return FLM_OK;
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from oracle.dense import DenseEngine, statistics
 
-from fastlmm_core._kernels._tree import ratios
+from fastlmm_core._kernels._tree import collapse, ratios
 from fastlmm_core.errors import ModelError, NumericalError
 from fastlmm_core.mme.choose import choose_engine
 from fastlmm_core.mme.collapsed import CollapsedEngine, can_collapse
@@ -98,3 +98,16 @@ def test_ratios_of_sums_and_counts(levels):
         assert np.isnan(ratios(wrong, 1, few, 3)).all()
     with pytest.raises(ValueError, match="counts"):
         ratios(R, 1, counts[1:], 1)
+
+
+def test_sums_of_many_levels_do_not_depend_on_threads():
+    rng = np.random.default_rng(8)
+    R, xy = rng.normal(size=(70_001, 1, 4)), np.array([2, 0, 3])
+    group = rng.integers(0, 5, len(R)).astype(np.int32)
+    sums = [collapse(R, xy, group, 5, threads) for threads in (1, 3)]
+    np.testing.assert_array_equal(*sums)
+    for g in range(5):
+        rows = R[group == g, 0][:, xy]
+        np.testing.assert_allclose(sums[0][g], np.tril(rows.T @ rows), rtol=1e-12, atol=1e-9)
+    alone = collapse(R, xy, np.arange(len(R), dtype=np.int32), len(R), 3)
+    np.testing.assert_allclose(alone[17], np.tril(np.outer(R[17, 0, xy], R[17, 0, xy])))
