@@ -68,32 +68,6 @@ class Standardization:
             full = full + self.y_center * self.ones
         return self._fold(kept) @ full
 
-    def vcov(self, Q: np.ndarray, kept: np.ndarray | None = None) -> np.ndarray:
-        """``(X'V0^-1 X)^-1`` from ``(X~'V0^-1 X~)^-1``; times ``sigma**2`` it is Var(beta)."""
-        A = self.fixed_map(kept)
-        return A @ Q @ A.T
-
-    def logdet_correction(self, kept: np.ndarray | None = None) -> float:
-        """``log|X'V0^-1 X| - log|X~'V0^-1 X~|``."""
-        return -2.0 * float(np.linalg.slogdet(self.fixed_map(kept))[1])
-
-    def objective_correction(self, denom_df: float, reml: bool, kept: np.ndarray | None = None) -> float:
-        """What to add to the objective in standardized coordinates to have it in the units of y."""
-        shift = 2.0 * denom_df * float(np.log(self.y_scale))
-        return shift + self.logdet_correction(kept) if reml else shift
-
-    def T(self, T: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Relative covariances ``B T~ B'``, one per term."""
-        return [B @ Tt @ B.T for B, Tt in zip(self.z_maps, T, strict=True)]
-
-    def ranef(self, b: np.ndarray, term: int) -> np.ndarray:
-        """Random effects (levels, q) of one term, in units of y, from standardized ones."""
-        return b @ self.z_maps[term].T * self.y_scale
-
-    def sigma(self, sigma: float) -> float:
-        """Residual standard deviation in units of y."""
-        return sigma * self.y_scale
-
     def _kept_map(self, kept):
         scaled = self.x_map / self.x_scale
         return scaled if kept is None else scaled[:, kept]

@@ -85,26 +85,6 @@ def _small_lower_factor(rows: list[list[float]], tol: float) -> list[list[float]
     return L
 
 
-def pivoted_factor(T: np.ndarray, tol: float = 1e-13) -> np.ndarray:
-    """``M`` (q, r) with ``M M' = T`` for positive semidefinite T, r its numerical rank.
-
-    Cholesky with the largest pivot first (Higham 2002, section 10.3); it ends
-    when every remaining pivot is below ``tol`` times its diagonal entry.
-    """
-    rest = np.array(T, float)
-    floor = tol * np.abs(np.diag(T))
-    columns = []
-    for _ in range(len(T)):
-        pivots = np.diag(rest) - floor
-        j = int(np.argmax(pivots))
-        if not pivots[j] > 0:
-            break
-        columns.append(rest[:, j] / np.sqrt(rest[j, j]))
-        rest -= np.outer(columns[-1], columns[-1])
-        rest[j, :] = rest[:, j] = 0.0
-    return np.array(columns).T if columns else np.zeros((len(T), 0))
-
-
 class ThetaMap:
     """The map between ``theta`` and the engines' matrices.
 
@@ -174,14 +154,6 @@ class ThetaMap:
         """
         factors = [
             lower_factor(B @ Lambda[block.factor][block.rows])
-            for block, B in zip(self.blocks, self.maps, strict=True)
-        ]
-        return np.array([factors[t][a, b] for t, a, b in self.entries])
-
-    def theta_from_T(self, T: Sequence[np.ndarray]) -> np.ndarray:
-        """theta (n_theta,) from T~ (k, k) per factor; exact zeros where rank is lost."""
-        factors = [
-            lower_factor(B @ pivoted_factor(T[block.factor][block.rows, block.rows]))
             for block, B in zip(self.blocks, self.maps, strict=True)
         ]
         return np.array([factors[t][a, b] for t, a, b in self.entries])
