@@ -269,7 +269,7 @@ class Accumulator:
         """The levels of these codes, and the order that the codes must be put in, None where they have it."""
         digits = []
         for keys in reversed(self.crossings[f]):
-            key = keys.keys()[code]
+            key = keys.keys(code)
             digits.append((key & 0xFFFFFFFF).astype(np.int64))
             code = key >> 32
         digits = [code, *reversed(digits)]
@@ -281,9 +281,8 @@ class Accumulator:
         if len(parts) == 1 and increasing(ranks[0]):
             return LevelSet(tuple(known), tuple(ranks)), None
         order = np.lexsort(ranks[::-1])
-        return LevelSet(tuple(known), tuple(rank[order] for rank in ranks)), None if increasing(
-            order
-        ) else order
+        found = LevelSet(tuple(known), tuple(rank[order] for rank in ranks))
+        return found, None if increasing(order) else order
 
 
 def _matched(column, levels):

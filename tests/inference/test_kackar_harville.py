@@ -5,8 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from oracle.marginal import MODELS, Dense, dense_model, unbalanced
-from scipy.linalg import block_diag
+from oracle.marginal import MODELS, at_theta, dense_model, unbalanced
 
 import fastlmm_core as flm
 
@@ -27,17 +26,6 @@ def weights_of(dense, rows_x, rows_z):
     """a (n_rows, n) with ``x'beta^ + z'b^ = a'y``."""
     beta = dense.Q @ dense.X.T @ dense.Vi
     return rows_x @ beta + rows_z @ dense.T @ dense.Z.T @ dense.P
-
-
-def at_theta(fit, dense, theta):
-    start, blocks = 0, []
-    for term in fit._facts.terms:
-        q = len(term.names)
-        L = np.zeros((q, q))
-        L.T[np.triu_indices(q)] = theta[start : start + q * (q + 1) // 2]
-        start += q * (q + 1) // 2
-        blocks.append(np.kron(np.eye(fit.ngroups[fit._facts.factors[term.factor]]), L @ L.T))
-    return Dense(dense.X, dense.y, dense.Z, block_diag(*blocks), dense.w, dense.s2)
 
 
 def expected_g3(fit, dense, rows_x, rows_z):

@@ -54,6 +54,18 @@ def dense_model(fit):
     return Dense(X, design.response, np.hstack(Z), block_diag(*T), w, fit.scale)
 
 
+def at_theta(fit, dense, theta):
+    """`dense`, the `Dense` of a fit, at another theta."""
+    start, blocks = 0, []
+    for term in fit._facts.terms:
+        q = len(term.names)
+        L = np.zeros((q, q))
+        L.T[np.triu_indices(q)] = theta[start : start + q * (q + 1) // 2]
+        start += q * (q + 1) // 2
+        blocks.append(np.kron(np.eye(fit.ngroups[fit._facts.factors[term.factor]]), L @ L.T))
+    return Dense(dense.X, dense.y, dense.Z, block_diag(*blocks), dense.w, dense.s2)
+
+
 def unbalanced(seed=3, groups=14):
     """A small unbalanced data set: x, w, id, site (id in site in area), item crossed with id."""
     rng = np.random.default_rng(seed)

@@ -5,10 +5,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from oracle.marginal import MODELS, Dense, dense_model, unbalanced
+from oracle.marginal import MODELS, at_theta, dense_model, unbalanced
 from reference.loader import case, data
 from scipy import stats
-from scipy.linalg import block_diag
 
 import fastlmm_core as flm
 
@@ -289,14 +288,7 @@ def test_criterion_at_other_theta(name, reml):
     fit = flm.lmer(formula, unbalanced(), weights=weights, reml=reml)
     assert fit.objective() == pytest.approx(-2 * fit.llf, rel=1e-12)
     theta, dense = np.abs(fit.theta) * 1.3 + 0.1, dense_model(fit)
-    blocks, start = [], 0
-    for term in fit._facts.terms:
-        q = len(term.names)
-        L = np.zeros((q, q))
-        L.T[np.triu_indices(q)] = theta[start : start + q * (q + 1) // 2]
-        start += q * (q + 1) // 2
-        blocks.append(np.kron(np.eye(fit.ngroups[fit._facts.factors[term.factor]]), L @ L.T))
-    there = Dense(dense.X, dense.y, dense.Z, block_diag(*blocks), dense.w, 1.0)
+    there = at_theta(fit, dense, theta)
     n, p = dense.X.shape
     N, r2 = n - p if reml else n, dense.y @ there.P @ dense.y
     expected = np.linalg.slogdet(there.V0)[1] + N * (1 + np.log(2 * np.pi * r2 / N))
