@@ -10,6 +10,7 @@ from ..crossprod.threads import resolve_threads
 from ..errors import DataError, FormulaError
 from ..formula.parse import parse_formula
 from ..inference.bootstrap import Replicator, run_chunks, seed_sequence
+from ..results.coefficients import whole_number
 from ..results.fit import LMMResults
 from ..results.plots import new_axes
 from .design import resize
@@ -84,8 +85,7 @@ def power(
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, found {alpha!r}")
-    if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
-        raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
+    nsim = whole_number(nsim, "nsim")
     if isinstance(model, LMMResults):
         truth = Parameters.of(model).changed(beta, sd, cor, sigma)
         formula, reml, weights = model.formula, model.method == "REML", model._facts.weights_name

@@ -5,6 +5,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from fastlmm_core.errors import DataError
+from fastlmm_core.results.coefficients import whole_number
 from fastlmm_core.results.robust import cluster_codes
 
 
@@ -12,8 +13,8 @@ def autocorrelation(fit, by, order, max_lag, kind: str, level: float) -> pd.Data
     """See `LMMResults.acf`."""
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, found {level!r}")
-    if max_lag is not None and not (hasattr(max_lag, "__index__") and max_lag >= 1):
-        raise ValueError(f"max_lag is a positive whole number, found {max_lag!r}")
+    if max_lag is not None:
+        max_lag = whole_number(max_lag, "max_lag")
     residual = fit.residuals(kind).to_numpy()
     codes = cluster_codes(fit, _innermost(fit) if by is None else by)
     at = np.lexsort((_positions(fit, order), codes))

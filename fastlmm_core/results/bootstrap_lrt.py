@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from fastlmm_core.crossprod.rows import dense_columns
 from fastlmm_core.crossprod.threads import resolve_threads
 from fastlmm_core.errors import ModelError
 from fastlmm_core.inference.bootstrap import run_chunks
@@ -15,11 +14,13 @@ from fastlmm_core.inference.estimated import check_likelihood
 from fastlmm_core.inference.lrt import boundary_p, naive_p, parameters, reml_of_least_squares
 from fastlmm_core.inference.nested import NestedReplicator, RandomPart, SmallerModel, check_nested
 from fastlmm_core.inference.refit import by_maximum_likelihood
+from fastlmm_core.results.coefficients import whole_number
 from fastlmm_core.results.comparison import check_same_data
 from fastlmm_core.results.fit import LMMResults
-from fastlmm_core.results.fitrows import BLOCK, FitRows
+from fastlmm_core.results.fitrows import FitRows
 from fastlmm_core.results.ols import LMResults
 from fastlmm_core.results.resampling import reporter, solved_model
+from fastlmm_core.results.restriction import combinations
 
 NOISE = 1e-6
 """Searches end this close to an optimum: statistics below are 0."""
@@ -77,8 +78,7 @@ def bootstrap_lrt(fit, other, nsim: int = 1000, seed=None, n_jobs: int | None = 
     for one in (fit, other):
         if not isinstance(one, LMMResults | LMResults):
             raise TypeError(f"bootstrap_lrt takes fits made by lmer or lm, found {type(one).__name__}")
-    if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
-        raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
+    nsim = whole_number(nsim, "nsim")
     larger, smaller = sorted((fit, other), key=lambda one: -one.df_modelwc)
     check_same_data((larger, smaller))
     if not isinstance(larger, LMMResults):
@@ -181,20 +181,7 @@ def _bases(larger, smaller, upper, restricted) -> Iterator[np.ndarray]:
             f"the larger model has no column {missing[0]!r}, and there are no rows to look further"
         )
     if isinstance(larger._rows, FitRows) and isinstance(smaller._rows, FitRows):
-        yield _projected(larger, smaller, A)
-
-
-def _projected(larger, smaller, A) -> np.ndarray:
-    """The same by least squares over the rows."""
-    one, two = larger._rows.design, smaller._rows.design
-    ours, theirs = [one.fixed[j] for j in larger._kept], [two.fixed[j] for j in smaller._kept]
-    G, H = np.zeros((len(ours), len(ours))), np.zeros((len(ours), len(theirs)))
-    for lo in range(0, one.n, BLOCK):
-        rows = slice(lo, min(lo + BLOCK, one.n))
-        X = dense_columns(one.atoms, ours, one.n, rows) @ A
-        G += X.T @ X
-        H += X.T @ dense_columns(two.atoms, theirs, two.n, rows)
-    return np.linalg.solve(G, H)
+        yield np.linalg.solve(A, combinations(larger, smaller))
 
 
 class BootstrapTest:

@@ -84,6 +84,13 @@ class FixedEffects:
         return np.column_stack([self._beta, se, df, t, t_two_sided(t, df)])
 
 
+def whole_number(value, name: str) -> int:
+    """A number of draws, lags, ...: ValueError unless it is 1 or more."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise ValueError(f"{name} is a positive whole number, found {value!r}")
+    return int(value)
+
+
 def choose(value: str, available: dict, what: str):
     """Look up an option by name, or say what there is."""
     try:

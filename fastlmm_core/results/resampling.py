@@ -28,6 +28,7 @@ from fastlmm_core.inference.refit import refit_response
 from fastlmm_core.inference.resample import ClusterResampler
 from fastlmm_core.inference.solved import SolvedModel
 from fastlmm_core.results.bootstrapped import Bootstrap, as_series, natural_names, natural_values
+from fastlmm_core.results.coefficients import whole_number
 from fastlmm_core.results.dropping import drop_table
 from fastlmm_core.results.fitrows import AbsentRows, FitRows
 from fastlmm_core.results.predict import chosen_factors
@@ -263,8 +264,7 @@ class Resampling:
         column of X failed.  The draws vary with the clusters as they are, so their intervals do not rest on
         normal random effects or equal variances (Davison & Hinkley 1997, section 3.8).
         """
-        if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
-            raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
+        nsim = whole_number(nsim, "nsim")
         replicator = self._refitter(kind, by, chosen_factors(re, self._facts.factors))
         jobs = resolve_threads(n_jobs)
         report = reporter(progress)

@@ -27,7 +27,7 @@ def restrictions(larger, smaller) -> pd.DataFrame:
         )
     names, wanted = [[fit._names[j] for j in fit._kept] for fit in (larger, smaller)]
     if isinstance(larger._rows, FitRows) and isinstance(smaller._rows, FitRows):
-        M = _by_rows(larger, smaller)
+        M = combinations(larger, smaller)
     elif set(wanted) <= set(names):
         M = np.eye(len(names))[:, [names.index(name) for name in wanted]]
     else:
@@ -47,8 +47,8 @@ def restrictions(larger, smaller) -> pd.DataFrame:
     return pd.DataFrame(full, index=labels, columns=list(larger._names))
 
 
-def _by_rows(larger, smaller) -> np.ndarray:
-    """M (r, r0) with ``X0 = X1 M``."""
+def combinations(larger, smaller) -> np.ndarray:
+    """M (r, r0) with ``X0 = X1 M``, by the rows; ModelError where there is none."""
     one, two = larger._rows.design, smaller._rows.design
     ours, theirs = [one.fixed[j] for j in larger._kept], [two.fixed[j] for j in smaller._kept]
     blocks = [slice(lo, min(lo + BLOCK, one.n)) for lo in range(0, one.n, BLOCK)]
@@ -65,6 +65,7 @@ def _by_rows(larger, smaller) -> np.ndarray:
     outside = np.flatnonzero(left > SPAN**2 * size)
     if len(outside):
         raise ModelError(
-            f"{theirs[outside[0]].name!r} of the smaller model is no combination of columns of the larger one"
+            f"{theirs[outside[0]].name!r} of the smaller model is no combination of columns of the larger "
+            "one: it is not in their span"
         )
     return M

@@ -11,6 +11,7 @@ from fastlmm_core.data.table import Table
 from fastlmm_core.errors import FormulaError
 from fastlmm_core.formula.terms import RandomTerm
 from fastlmm_core.inference.simulate import add_effects, draw_errors
+from fastlmm_core.results.coefficients import whole_number
 from fastlmm_core.results.fitrows import FitRows
 from fastlmm_core.results.predict import chosen_factors, refuse_unknown
 from fastlmm_core.results.rowblocks import RowSource, name_new_levels, new_source, new_weights
@@ -47,12 +48,6 @@ def _sigma(fit, sigma) -> float:
     if not (np.isfinite(sigma) and sigma >= 0):
         raise ValueError(f"sigma is a number of at least 0, found {sigma!r}")
     return sigma
-
-
-def _count(nsim) -> int:
-    if isinstance(nsim, bool) or not hasattr(nsim, "__index__") or nsim < 1:
-        raise ValueError(f"nsim is a positive whole number, found {nsim!r}")
-    return int(nsim)
 
 
 def _coefficients(fit, beta) -> np.ndarray:
@@ -222,7 +217,7 @@ class Simulation:
         >>> fit.simulate(3, seed=1, newdata=plan).shape
         (4, 3)
         """
-        nsim = _count(nsim)
+        nsim = whole_number(nsim, "nsim")
         if new_levels not in NEW_LEVELS:
             raise ValueError(f"new_levels is one of {', '.join(map(repr, NEW_LEVELS))}, found {new_levels!r}")
         kept = chosen_factors(re, self._facts.factors)
@@ -253,7 +248,7 @@ class LinearSimulation:
         DataFrame
             Rows x nsim: ``offset + X beta + e``, e normal with variance ``sigma^2 / weight``.
         """
-        nsim, truth = _count(nsim), Truth(_coefficients(self, beta), (), _sigma(self, sigma))
+        nsim, truth = whole_number(nsim, "nsim"), Truth(_coefficients(self, beta), (), _sigma(self, sigma))
         if newdata is not None:
             return simulate_new(self, newdata, nsim, seed, (), "error", truth)
         return simulate_fit(self, nsim, seed, (), truth)

@@ -67,12 +67,9 @@ def _entries(fit) -> tuple[list[np.ndarray], np.ndarray]:
     theta, s2 = fit.theta, fit.scale
     m, at, values = len(theta), 0, []
     gradient = np.zeros((m + 1, m + 1))
-    for term in fit._facts.terms:
-        q = len(term.names)
+    for L in fit._solved.theta_map.term_L(theta):
+        q = len(L)
         entries = [(a, b) for b in range(q) for a in range(b, q)]
-        L = np.zeros((q, q))
-        for place, (a, b) in enumerate(entries):
-            L[a, b] = theta[at + place]
         values.append(s2 * L @ L.T)
         for place, (a, b) in enumerate(entries):
             d = np.zeros((q, q))
